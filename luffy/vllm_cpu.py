@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB for the key-value cache; vLLM's own default takes half of the machine
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # leave the threads to the system: binding fails in containers
     "TORCHDYNAMO_DISABLE": "1",  # otherwise the first request compiles with a C++ compiler
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # scheduler and model in one process: a second one starts in 15 s, and spins
     "VLLM_NO_USAGE_STATS": "1",
 }
 

@@ -87,8 +87,6 @@ def build_engine(options: EngineOptions) -> Any:
     """
     on_cpu = vllm_cpu.prepare()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if on_cpu:  # there is no device to keep busy from another process, and starting one takes 15 s
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     if options.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.devices)
     from vllm import EngineArgs, LLMEngine

@@ -7,14 +7,16 @@ how much of the trace it gets: the whole (nothing is generated), a prefix that t
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Any
 
 import ray
 import torch
 from omegaconf import DictConfig, OmegaConf
-from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, DictConfigWrap, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ, apply_greedy_sampling_params
+from verl.utils.rollout_trace import rollout_trace_attr
 
 from luffy.config import LuffyConfig
 from luffy.guidance import Demonstration, demonstration_for_row, prefix_length
@@ -144,8 +146,27 @@ def _current_version(row: dict[str, Any]) -> dict[str, int]:
 class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """veRL's agent loop worker: seeds each request, keeps demonstrations out of validation and out of the queue."""
 
+    @cached_property
+    def _mix_agent_loop(self) -> MixAgentLoop:
+        """One loop for all rows: it keeps nothing of a row, and Hydra takes milliseconds to make one."""
+        return MixAgentLoop(
+            trainer_config=DictConfigWrap(self.config),
+            server_manager=self.llm_client,
+            tokenizer=self.tokenizer,
+            processor=self.processor,
+            dataset_cls=self.dataset_cls,
+            data_config=DictConfigWrap(self.config.data),
+            hf_model_type=self.hf_model_type,
+        )
+
     async def _run_agent_loop(
-        self, sampling_params: dict[str, Any], trajectory: dict[str, Any], *, agent_name: str, **row: Any
+        self,
+        sampling_params: dict[str, Any],
+        trajectory: dict[str, Any],
+        *,
+        agent_name: str,
+        trace: bool = True,
+        **row: Any,
     ) -> None:
         params = dict(sampling_params)
         if trajectory["validate"]:
@@ -158,7 +179,11 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             params["seed"] = request_seed(
                 run.seed, trajectory["validate"], trajectory["step"], row["index"], row["session_id"]
             )
-        await super()._run_agent_loop(params, trajectory, agent_name=agent_name, **row)
+        if agent_name != AGENT_NAME:
+            return await super()._run_agent_loop(params, trajectory, agent_name=agent_name, trace=trace, **row)
+        with rollout_trace_attr(**trajectory, name="agent_loop", trace=trace):
+            output = await self._mix_agent_loop.run(params, **row)
+            await self._agent_loop_postprocess(output, trajectory["validate"], **row)
 
     async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **row: Any) -> None:
         for column in DEMONSTRATION_COLUMNS:
