@@ -34,6 +34,10 @@ class Layout:
         """What training ended with."""
         return self.cell(cell) / "summary.json"
 
+    def console(self, cell: Cell) -> Path:
+        """What training and measuring have said."""
+        return self.cell(cell) / "console.log"
+
     def metrics(self, cell: Cell) -> Path:
         """Training's curves."""
         return self.cell(cell) / "metrics.jsonl"

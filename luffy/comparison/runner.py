@@ -1,4 +1,4 @@
-"""Runs cells one after the other: finished ones are left alone, a failing one does not stop the others."""
+"""Runs cells, several side by side: finished ones are left alone, a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import logging
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 
+from tqdm import tqdm
+
+from luffy.command_line import EXIT_INTERRUPTED
 from luffy.comparison.cells import Cell
 from luffy.comparison.commands import measuring_command, training_command
 from luffy.comparison.layout import Layout
@@ -28,6 +31,7 @@ class Runner:
 
     Args:
         layout: where their files are.
+        jobs: how many run side by side.
         launcher: what starts a module: its name and arguments are appended.
         prepare_regime: builds what a regime's cells need.
     """
@@ -36,67 +40,86 @@ class Runner:
         self,
         layout: Layout,
         *,
+        jobs: int = 1,
         launcher: Sequence[str] = LAUNCHER,
         prepare_regime: Callable[[Regime, Layout], None] = prepare,
     ) -> None:
         self._layout = layout
+        self._jobs = jobs
         self._launcher = launcher
         self._prepare = prepare_regime
+        self._processes: set[subprocess.Popen] = set()
+        self._ending = False
 
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
-        """Run the cells that are not finished.
+        """Run the cells that are not finished, each with its output in ``console.log`` of its folder.
 
         Returns:
             Names of the failed cells, each with a line that says what failed.
         """
         todo = [cell for cell in cells if not self._layout.is_finished(cell)]
         logger.info("%d cells, %d of them finished already", len(cells), len(cells) - len(todo))
+        for cell in todo:
+            self._check_folder(cell)
         for regime in {cell.regime.name: cell.regime for cell in todo}.values():
             self._prepare(regime, self._layout)
         failures: dict[str, str] = {}
-        begin = time.monotonic()
-        for number, cell in enumerate(todo):
-            logger.info("[%d/%d] %s%s", number + 1, len(todo), cell.name, _time_left(begin, number, len(todo)))
-            if failure := self._run_cell(cell):
-                failures[cell.name] = failure
-                logger.error("%s failed: %s", cell.name, failure)
+        with ThreadPoolExecutor(self._jobs) as pool, tqdm(total=len(todo), desc="cells", unit="cell") as bar:
+            futures: dict[Future[str], Cell] = {}
+            for cell in todo:  # in order, so that what a cell waits for has begun before it
+                before = [future for future, other in futures.items() if other == cell.start]
+                futures[pool.submit(self._run_cell, cell, before)] = cell
+            try:
+                for future in as_completed(futures):
+                    bar.update()
+                    name, failure = futures[future].name, future.result()
+                    if failure:
+                        failures[name] = failure
+                    tqdm.write(f"{name}: {failure or 'finished'}", file=sys.stderr)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._end_processes()
+                raise
         return failures
 
-    def _run_cell(self, cell: Cell) -> str:
+    def _run_cell(self, cell: Cell, before: Sequence[Future[str]]) -> str:
         """Train and measure; return what failed, or an empty string."""
+        wait(before)
         layout = self._layout
         if not layout.is_trained(cell):
             if cell.start and not layout.model(cell.start, cell.start_step).is_dir():
                 return f"it starts from {cell.start.name}, which has no model of step {cell.start_step}"
             self._begin_anew(cell)
-            code = self._start(training_command(cell, layout))
+            code = self._start(training_command(cell, layout), cell)
             if code or not layout.is_trained(cell):
-                return f"training ended with exit code {code}; see {layout.cell(cell) / 'train.log'}"
-        code = self._start(measuring_command(cell, layout))
+                return f"training ended with exit code {code}; see {layout.console(cell)}"
+        code = self._start(measuring_command(cell, layout), cell)
         if code or not layout.measurement(cell).is_file():
-            return f"measuring ended with exit code {code}; its message is above"
+            return f"measuring ended with exit code {code}; see {layout.console(cell)}"
         return ""
 
-    def _begin_anew(self, cell: Cell) -> None:
+    def _check_folder(self, cell: Cell) -> None:
         folder, file = self._layout.cell(cell), self._layout.parameters(cell)
         if folder.exists() and any(folder.iterdir()) and not file.is_file():
             raise InputError(f"{folder} holds files that no comparison made; move it away or give another --output_dir")
-        shutil.rmtree(folder, ignore_errors=True)
-        with replacing(file) as temporary:
+
+    def _begin_anew(self, cell: Cell) -> None:
+        shutil.rmtree(self._layout.cell(cell), ignore_errors=True)
+        with replacing(self._layout.parameters(cell)) as temporary:
             temporary.write_text(json.dumps(cell.parameters(), indent=2) + "\n", encoding="utf-8")
 
-    def _start(self, command: Sequence[str]) -> int:
-        with subprocess.Popen([*self._launcher, *command]) as process:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                process.terminate()  # it ends all that it has started, which takes a few seconds
-                process.wait()
-                raise
+    def _start(self, command: Sequence[str], cell: Cell) -> int:
+        if self._ending:
+            return EXIT_INTERRUPTED
+        with self._layout.console(cell).open("ab") as console:
+            process = subprocess.Popen([*self._launcher, *command], stdout=console, stderr=subprocess.STDOUT)
+            self._processes.add(process)
+            code = process.wait()
+            self._processes.discard(process)
+        return code
 
-
-def _time_left(begin: float, done: int, total: int) -> str:
-    if not done:
-        return ""
-    passed = time.monotonic() - begin
-    return f" ({passed / 60:.0f} min passed, about {passed / done * (total - done) / 60:.0f} min left)"
+    def _end_processes(self) -> None:
+        """Ask those that run to end, which takes each a few seconds: it ends all that it has started."""
+        self._ending = True
+        for process in list(self._processes):
+            process.terminate()
