@@ -6,7 +6,8 @@
 Speed, on 2 cores: at least 1.8 x on cold, all-different answers, and 10 x on a batch as in training (8 responses a
 prompt, most of which repeat an answer). Each ratio is of the two loops run one after the other on the same rows; the
 one on free cores divides the CPU time of the serial loop by that of the pool's busiest process, so that it does not
-depend on what else the machine does.
+depend on what else the machine does. Both have judged one batch of other problems before, as at any step of a training
+but the first: SymPy fills its own caches then. No problem is in two batches.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import runpy
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import wait
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,21 +44,24 @@ INTEGER = ("{a}{b}", "{a}{b}")
 INTEGER_SHARE = 0.6
 """Share of integers among the gold answers of a batch as in training; the cold batch has none."""
 STEP = "We substitute $t = {a}$ and get $x^2 + {a}x = \\frac{{{b}}}{{2}}$, so that $x < {b}$. Let us check this again. "
+HUNG_S = 60.0
+"""A verdict that takes longer counts as hung; the limit on one is a few seconds."""
 STEPS = 100
 """Steps of a response before its answer: about 10 000 characters, an ordinary response of a reasoning model."""
 
 
-def make_rows(number: int, rng: random.Random, *, distinct: bool) -> list[tuple[str, str]]:
+def make_rows(number: int, rng: random.Random, *, distinct: bool, first: int = 0) -> list[tuple[str, str]]:
     """(response, gold) pairs.
 
     Args:
         number: how many.
         rng: draws them.
+        first: number of the first problem.
         distinct: all answers differ and none is an integer; else 8 responses a gold answer, of which each gives the
             gold answer, the same in another form, or one of two wrong ones.
     """
     rows: list[tuple[str, str]] = []
-    for problem in range(number if distinct else number // 8):
+    for problem in range(first, first + (number if distinct else number // 8)):
         integer = not distinct and rng.random() < INTEGER_SHARE
         gold, other = INTEGER if integer else FORMS[problem % len(FORMS)]
         a, b = 2 + problem, rng.choice((3, 5, 7, 11, 13))
@@ -78,15 +84,13 @@ def time_serial(rows: list[tuple[str, str]]) -> tuple[float, float, list[bool]]:
     return time.perf_counter() - wall, time.process_time() - cpu, verdicts
 
 
-def time_pool(rows: list[tuple[str, str]], workers: int) -> tuple[float, float, list[bool]]:
-    """Seconds of wall clock, and of CPU of the busiest process, of a started grader that remembers nothing yet."""
-    with Grader(workers=workers, time_limit_s=30) as grader:
-        grader.submit(r"\boxed{\frac{1}{2}}", "0.25").result()
-        processes = [os.getpid(), *family()]
-        wall, cpu = time.perf_counter(), [cpu_seconds(pid) for pid in processes]
-        verdicts = [verdict.correct for verdict in grader.grade_batch(rows)]
-        wall = time.perf_counter() - wall
-        busiest = max(cpu_seconds(pid) - before for pid, before in zip(processes, cpu, strict=True))
+def time_pool(grader: Grader, rows: list[tuple[str, str]]) -> tuple[float, float, list[bool]]:
+    """Seconds of wall clock, and of CPU of the busiest process, of a started grader, and its verdicts."""
+    processes = [os.getpid(), *family()]
+    wall, cpu = time.perf_counter(), [cpu_seconds(pid) for pid in processes]
+    verdicts = [verdict.correct for verdict in grader.grade_batch(rows)]
+    wall = time.perf_counter() - wall
+    busiest = max(cpu_seconds(pid) - before for pid, before in zip(processes, cpu, strict=True))
     return wall, busiest, verdicts
 
 
@@ -98,21 +102,33 @@ def cpu_seconds(pid: int) -> float:
 
 def speed(options: argparse.Namespace) -> int:
     """Print rates and ratios for each kind of batch."""
-    time_serial([(r"\boxed{\frac{1}{2}}", "0.5")])
-    print(f"verdicts per second, {options.workers} workers, median of {options.repeats}")
-    print(f"{'batch':28} {'serial':>7} {'pool':>7} {'ratio':>6} {'ratio on free cores':>20}")
+    print(f"verdicts per second, {options.workers} workers, median of {options.repeats} (smallest to largest ratio)")
+    print(f"{'batch':28} {'serial':>7} {'pool':>7} {'ratio':>20} {'ratio on free cores':>20}")
     for name, distinct in (("cold, all different", True), ("as in training, 8 a prompt", False)):
-        found = []
-        for repeat in tqdm(range(options.repeats), desc=name, leave=False):
-            rows = make_rows(options.rows, random.Random(repeat), distinct=distinct)
+        found = measured(options, distinct)
+        serial, pool = (statistics.median(column) for column in list(zip(*found, strict=True))[:2])
+        spreads = [spread(column) for column in list(zip(*found, strict=True))[2:]]
+        print(f"{name:28} {serial:7.0f} {pool:7.0f} {spreads[0]:>20} {spreads[1]:>20}")
+    return 0
+
+
+def measured(options: argparse.Namespace, distinct: bool) -> list[tuple[float, float, float, float]]:
+    """For each repeat: verdicts a second, serial and in the pool, and the two ratios."""
+    found = []
+    with Grader(workers=options.workers, time_limit_s=30) as grader:
+        for repeat in tqdm(range(options.repeats + 1), desc="distinct" if distinct else "training", leave=False):
+            rows = make_rows(options.rows, random.Random(repeat), distinct=distinct, first=repeat * options.rows)
             serial, serial_cpu, expected = time_serial(rows)
-            pool, pool_cpu, verdicts = time_pool(rows, options.workers)
+            pool, pool_cpu, verdicts = time_pool(grader, rows)
             if verdicts != expected:
                 raise AssertionError(f"{sum(map(bool.__ne__, verdicts, expected))} verdicts differ from Math-Verify's")
             found.append((len(rows) / serial, len(rows) / pool, serial / pool, serial_cpu / pool_cpu))
-        rates = [statistics.median(column) for column in zip(*found, strict=True)]
-        print(f"{name:28} {rates[0]:7.0f} {rates[1]:7.0f} {rates[2]:6.1f} {rates[3]:20.1f}")
-    return 0
+    return found[1:]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, smallest and largest."""
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
 
 def family() -> set[int]:
@@ -139,17 +155,19 @@ def soak(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     with Grader(workers=options.workers, time_limit_s=options.time_limit_s) as grader:
         futures = [grader.submit(response, gold) for response, gold in rows]
-        verdicts = [future.result(timeout=600) for future in tqdm(futures, desc="soak", unit="verdict")]
+        for future in tqdm(futures, desc="soak", unit="verdict"):
+            wait([future], timeout=HUNG_S)
+        hung = sum(not future.done() for future in futures)
         during = family() - before
+    verdicts = [future.result() for future in futures]
     seconds = time.perf_counter() - start
     leaked = [pid for pid in during if Path(f"/proc/{pid}").exists()]
-    harmed = sum(verdicts[place].reason in (Reason.TIMED_OUT, Reason.ERROR) for place in set(range(len(rows))) - set(attacked))
+    lost = sum(verdicts[place].reason in (Reason.TIMED_OUT, Reason.ERROR) for place in set(range(len(rows))) - set(attacked))
     fooled = sum(verdicts[place].correct for place in attacked)
-    lost = len(rows) - len(verdicts)
-    print(f"{len(verdicts)} verdicts in {seconds:.0f} s, {len(attacked)} hostile: 0 hung, {lost} lost, {len(leaked)} leaked processes")
-    print(f"hostile ones called correct: {fooled}; ordinary ones timed out or in error: {harmed}")
+    print(f"{len(verdicts)} verdicts in {seconds:.0f} s, {len(attacked)} hostile: {hung} hung, {lost} lost, {len(leaked)} leaked processes")
+    print(f"lost: ordinary ones timed out or in error; hostile ones called correct: {fooled}")
     print(", ".join(f"{reason}: {count}" for reason, count in Counter(str(each.reason) for each in verdicts).most_common()))
-    return 1 if lost or leaked or fooled else 0
+    return 1 if hung or lost or leaked or fooled else 0
 
 
 def main() -> int:

@@ -8,7 +8,6 @@ flash-attention and other devices, which need a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from transformers import Qwen2ForCausalLM
 
 from luffy import metric_names as names
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 TOLERANCE = 4e-6  # so that any two splits, and 1 and 2 ranks, agree to 1e-5
 GAMMA, LENGTH = 0.1, 64
@@ -92,14 +91,6 @@ CASES = {
     "PPO clip": Case(split=micro_batches_of(2), formula=Formula(clip=0.2)),
     "rollout correction": Case(split=SPLITS["packed by tokens"], formula=Formula(importance=True)),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

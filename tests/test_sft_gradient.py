@@ -7,7 +7,6 @@ here: bf16, flash-attention and offloading to another device, which need a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from ranks import run_ranks
 from sft_example import SGD, STEPS, Example, overrides, write_example
 from transformers import Qwen2ForCausalLM
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
 TOLERANCE = 2e-6
 # With a large epsilon AdamW's step depends on the gradient's size too; the clip is active (norms are above 1).
@@ -40,14 +39,6 @@ CASES = {
     "AdamW, offload": [*ADAMW, *OFFLOAD, "data.micro_batch_size_per_gpu=1"],
     "AdamW, offload policy": [*ADAMW, *POLICY, "data.micro_batch_size_per_gpu=1"],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

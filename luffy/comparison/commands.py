@@ -23,10 +23,11 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         f"trainer.default_local_dir={layout.cell(cell)}",
         f"data.train_files={data / TRAIN_FILE}",
         f"data.val_files={data / CURVE_FILE}",
+        "luffy.run.validate_greedy=false",
     ]
     if cell.method.experiment is None:
         own = [f"model.path={_start_model(cell, layout)}", f"trainer.save_freq={cell.check_every}"]
-        return [SFT_MODULE, *shared, *own, "luffy.run.validate_greedy=false"]
+        return [SFT_MODULE, *shared, *own]
     own = [
         f"experiment={cell.method.experiment}",
         f"actor_rollout_ref.model.path={_start_model(cell, layout)}",

@@ -6,6 +6,7 @@ Each is as small as it can be; ``tests/test_upstream.py`` fails when the patched
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch.distributed.fsdp
 import verl.utils.distributed
@@ -23,6 +24,7 @@ class UnpinnedOffloadPolicy(torch.distributed.fsdp.CPUOffloadPolicy):
 def apply() -> None:
     """Patch this process: engine lookup, process-group backend, vLLM's distribution name, CPU offload."""
     os.environ.setdefault("VERL_ENGINE_DEVICE", "cuda")  # veRL registers its FSDP engine for cuda and npu only
+    warnings.filterwarnings("ignore", r"\w+ engine is not available", UserWarning)  # five that need an accelerator
     vllm_cpu.prepare()
     torch.distributed.fsdp.CPUOffloadPolicy = UnpinnedOffloadPolicy
     if not hasattr(verl.utils.distributed.initialize_global_process_group_ray, "upstream"):
