@@ -155,9 +155,10 @@ def test_bad_arguments_are_one_line(tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.slow
-def test_the_command_builds_a_base_that_is_fit(tmp_path):
-    command = [sys.executable, SCRIPT, "--output_dir", tmp_path]
+def test_the_command_finds_what_it_has_built(tiny_example):
+    before = stamps(tiny_example.model)
+    command = [sys.executable, SCRIPT, "--output_dir", tiny_example.model.parent]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[0] == f"model: {tmp_path / 'model'}"
-    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 5_000_000
+    assert done.stdout.splitlines()[0] == f"model: {tiny_example.model}"
+    assert stamps(tiny_example.model) == before
+    assert (tiny_example.model / "model.safetensors").stat().st_size < 5_000_000
