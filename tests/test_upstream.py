@@ -7,6 +7,7 @@ import importlib
 import inspect
 
 import pytest
+import torch
 
 import verl
 from verl.mix_src import VERL_VERSION
@@ -87,10 +88,31 @@ def test_trainer_registry_holds_the_modes() -> None:
     assert {"sync", "colocate_async", "separate_async"} <= set(TRAINER_REGISTRY)
 
 
-def test_patched_function_is_the_known_one() -> None:
-    """The gloo patch replaces a default inside this function; look again when it changes."""
-    from verl.utils import distributed
+PATCHED = {
+    "distributed:initialize_global_process_group_ray": "761a94d1a2e058d3",
+    "torch_functional:logprobs_from_logits_v2": "1074be97faf338ae",
+}
 
-    function = distributed.initialize_global_process_group_ray
+
+@pytest.mark.parametrize("path", PATCHED)
+def test_patched_function_is_the_known_one(path: str) -> None:
+    """A patch replaces a part of this function; look again when it changes."""
+    function = _resolve(f"verl.utils.{path}")
     source = inspect.getsource(getattr(function, "upstream", function))
-    assert hashlib.sha256(source.encode()).hexdigest()[:16] == "761a94d1a2e058d3"
+    assert hashlib.sha256(source.encode()).hexdigest()[:16] == PATCHED[path]
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 5)])
+def test_patched_log_probabilities_are_the_log_softmax(shape: tuple[int, ...]) -> None:
+    from verl.utils.torch_functional import logprobs_from_logits
+
+    generator = torch.Generator().manual_seed(0)
+    logits = (10 * torch.randn(*shape, 11, generator=generator)).requires_grad_()
+    labels = torch.randint(11, shape, generator=generator)
+    weights = torch.randn(shape, generator=generator)
+    found = logprobs_from_logits(logits, labels)
+    one_by_one = [row.double().softmax(-1)[label].log() for row, label in zip(logits.view(-1, 11), labels.view(-1), strict=True)]
+    torch.testing.assert_close(found, torch.stack(one_by_one).view(shape).float())
+    (gradient,) = torch.autograd.grad((weights * found).sum(), logits)
+    one_hot = torch.nn.functional.one_hot(labels, 11)
+    torch.testing.assert_close(gradient, weights.unsqueeze(-1) * (one_hot - logits.softmax(-1)))
