@@ -44,7 +44,7 @@ def _add_shared(action: argparse.ArgumentParser, folder: Path) -> None:
     action.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     action.add_argument("--steps", type=int, help="training steps of every cell (default: the regime's)")
     action.add_argument("--output_dir", type=Path, default=folder, help=f"runs and data (default: {folder})")
-    action.add_argument("--jobs", type=int, default=2, help="runs side by side, 8 GiB of memory each (default: 2)")
+    action.add_argument("--jobs", type=int, default=1, help="runs side by side, 8 GiB of memory each (default: 1)")
     action.add_argument("--document", type=Path, help="the report (default: in the output folder)")
 
 
