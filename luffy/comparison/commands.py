@@ -32,6 +32,7 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         f"experiment={cell.method.experiment}",
         f"actor_rollout_ref.model.path={_start_model(cell, layout)}",
         f"trainer.test_freq={cell.check_every}",
+        "trainer.val_before_train=false",
         f"trainer.save_freq={steps}",
     ]
     guided = () if cell.method.experiment in UNGUIDED else cell.regime.overrides

@@ -39,7 +39,7 @@ class Regime:
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 40, 250  # steps
+SHORT, LONG = 32, 250  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 
