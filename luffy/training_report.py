@@ -65,9 +65,13 @@ def held_out_accuracy(data: dict[str, Any]) -> dict[str, float]:
 
 
 def summarize(records: Sequence[dict[str, Any]], **facts: Any) -> dict[str, Any]:
-    """The summary of a run: accuracy before and after, entropy at the end, overhead, and ``facts`` as given."""
-    validations = [accuracy for record in records if (accuracy := held_out_accuracy(record["data"]))]
-    before, after = (validations[0], validations[-1]) if validations else ({}, {})
+    """The summary of a run: accuracy before and after, entropy at the end, overhead, and ``facts`` as given.
+
+    What was not measured is None: before, where no validation was made at step 0; after, where none was made at all.
+    """
+    validations = [(record["step"], found) for record in records if (found := held_out_accuracy(record["data"]))]
+    before = next((found for step, found in validations if step == 0), {})
+    after = validations[-1][1] if validations else {}
     steps = max((record["step"] for record in records), default=0)
     measured = curve(records, "on_policy/entropy")
     entropy = [value for step, value in zip(measured.steps, measured.values, strict=True) if step > steps - ENTROPY_STEPS]

@@ -36,7 +36,8 @@ def _text(path: Any) -> str | None:
 def _show(config: DictConfig, files: RunFiles, summary: dict[str, Any], n_plots: int) -> None:
     rows = [("experiment", summary["experiment"]), ("steps", summary["steps"])]
     for name, after in summary["heldout_after"].items():
-        rows.append((f"held-out {name}", f"{summary['heldout_before'].get(name, float('nan')):.3f} -> {after:.3f}"))
+        before = summary["heldout_before"].get(name)
+        rows.append((f"held-out {name}", f"{'not measured' if before is None else f'{before:.3f}'} -> {after:.3f}"))
     rows += [
         ("seconds", f"{summary['seconds']:.0f}"),
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GiB"),
