@@ -3,8 +3,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
-bash exp_scripts/setup.sh
-if [ "$PROFILE" = cpu ]; then
-  .venv/bin/python data/prepare_tiny.py --output_dir outputs/tiny
-fi
+source exp_scripts/prepare.sh
+prepare model.path "$@"
 exec .venv/bin/python -m verl.mix_src.main_sft profile="$PROFILE" "$@"

@@ -1,0 +1,16 @@
+# Sourced by run.sh and train_sft.sh. prepare MODEL_KEY [hydra overrides]: set up what is missing of packages, data and start
+# model; MODEL_KEY is the override that names another start model. A dry run works with what is installed.
+prepare() {
+  local overrides=" ${*:2} " python=.venv/bin/python
+  given() { [[ $overrides == *" $1="* ]]; }
+  if [[ $overrides == *" dry_run=true "* ]] && [ -x "$python" ]; then return; fi
+  bash exp_scripts/setup.sh
+  if [ "$PROFILE" = cpu ]; then
+    "$python" data/prepare_tiny.py --output_dir outputs/tiny
+    return
+  fi
+  [ -e data/openr1.parquet ] || given data.train_files || "$python" data/prepare_train.py
+  [ -e data/valid.parquet ] || given data.val_files || "$python" data/prepare_eval.py
+  [ -e models/Qwen2.5-Math-7B-16k ] || given "$1" || given paper_model ||
+    "$python" data/prepare_model.py --source Qwen/Qwen2.5-Math-7B --output models/Qwen2.5-Math-7B-16k
+}
