@@ -4,7 +4,7 @@
     python benchmarks/evaluation.py scoring [--samples 48000]
 
 Plain vLLM is ``LLM.generate`` on the same token ids, first as it is and then with a seed for each sample, which is what
-makes a sample independent of its batch; nothing is written or scored. The evaluation writes, scores and summarises. It is
+makes a sample independent of its batch (without a GPU: prompts in one piece, which seeds need there); nothing is written or scored. The evaluation writes, scores and summarises. It is
 also timed as a whole process, from the command to its end. Run it where it has the machine to itself.
 """
 
@@ -29,12 +29,13 @@ options = json.loads(sys.argv[1])
 on_cpu = vllm_cpu.prepare()
 from vllm import LLM, SamplingParams
 from luffy.evaluation.job import Evaluation, read_job
-from luffy.evaluation.engine import Sampling
+from luffy.evaluation.engine import CPU_BATCH_TOKENS, Sampling
 from pathlib import Path
 job = read_job(Evaluation(model_path=options["model"], input_file=options["input"], output_file=Path("x"),
                           sampling=Sampling(max_tokens=options["max_tokens"]), n=options["n"]))
+whole = dict(enable_chunked_prefill=False, max_num_batched_tokens=max(CPU_BATCH_TOKENS, job.max_model_len)) if on_cpu else {}
 llm = LLM(model=options["model"], enforce_eager=on_cpu, max_model_len=job.max_model_len, gpu_memory_utilization=0.85,
-          dtype=job.model.engine_dtype("auto", on_cpu=on_cpu))
+          dtype=job.model.engine_dtype("auto", on_cpu=on_cpu), **whole)
 parameters = SamplingParams(temperature=0.6, top_p=1.0, max_tokens=options["max_tokens"])
 requests = [job.request(key) for key in job.keys()]
 prompts = [{"prompt_token_ids": list(request.token_ids)} for request in requests]
