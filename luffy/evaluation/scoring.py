@@ -18,6 +18,7 @@ from luffy.rewards.answer import after_thought, as_text, boxed_answer
 from luffy.traces import THINK_OPEN
 
 PENDING = 1024  # responses that wait for their verdicts in memory
+REMEMBERED = 4096  # comparisons whose outcome is kept: samples of one problem come near each other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Scorer:
     def __init__(self, output: Path, scoring: Scoring) -> None:
         self._scoring = scoring
         self._log = SampleLog(output)
-        self._grader = Grader(workers=scoring.workers, time_limit_s=scoring.time_limit)
+        self._grader = Grader(workers=scoring.workers, time_limit_s=scoring.time_limit, remembered=REMEMBERED)
         self._pending: deque[tuple[dict[str, Any], Future[Verdict]]] = deque()
 
     @property
