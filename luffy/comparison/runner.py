@@ -64,6 +64,7 @@ class Runner:
         for regime in {cell.regime.name: cell.regime for cell in todo}.values():
             self._prepare(regime, self._layout)
         failures: dict[str, str] = {}
+        self._ending = False
         with ThreadPoolExecutor(self._jobs) as pool, tqdm(total=len(todo), desc="cells", unit="cell") as bar:
             futures: dict[Future[str], Cell] = {}
             for cell in todo:  # in order, so that what a cell waits for has begun before it
@@ -76,10 +77,9 @@ class Runner:
                     if failure:
                         failures[name] = failure
                     tqdm.write(f"{name}: {failure or 'finished'}", file=sys.stderr)
-            except BaseException:
+            finally:  # something is left to end only where the loop was broken off
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._end_processes()
-                raise
         return failures
 
     def _run_cell(self, cell: Cell, before: Sequence[Future[str]]) -> str:
