@@ -133,6 +133,11 @@ def test_more_gpus_than_there_are(ready: list[str]) -> None:
     assert "this machine has" in problems(*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=64")[0]
 
 
+def test_asynchronous_trainers_need_gpus(ready: list[str]) -> None:
+    (problem,) = problems(*ready, "trainer.v1.trainer_mode=colocate_async")
+    assert problem.startswith("trainer.v1.trainer_mode=colocate_async needs GPUs")
+
+
 def test_taken_port(ready: list[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

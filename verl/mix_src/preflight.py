@@ -107,6 +107,7 @@ def machine_problems(config: DictConfig) -> Iterator[str]:
         yield from _first_error(_check_cluster, os.environ["RAY_ADDRESS"])
     else:
         yield from _first_error(_check_gpus, config)
+        yield from _first_error(_check_trainer_mode, config)
         yield from _first_error(_check_no_ray, config)
 
 
@@ -156,6 +157,15 @@ def _check_gpus(config: DictConfig) -> None:
         raise InputError(
             f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; lower it, join a Ray cluster "
             "(RAY_ADDRESS), or run the embedded example with profile=cpu"
+        )
+
+
+def _check_trainer_mode(config: DictConfig) -> None:
+    mode = config.trainer.v1.trainer_mode
+    if config.trainer.device == "cpu" and mode != "sync":
+        raise InputError(
+            f"trainer.v1.trainer_mode={mode} needs GPUs: without one, the weight sync after a step of colocate_async was "
+            "seen to wait forever; leave it sync"
         )
 
 
