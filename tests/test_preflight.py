@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 
 from luffy.errors import InputError
 from verl.mix_src import preflight
+from verl.mix_src.sole_run import SoleRun
 
 TRAIN = [sys.executable, "-m", "verl.mix_src.main_mix_ppo"]
 
@@ -133,9 +134,14 @@ def test_more_gpus_than_there_are(ready: list[str]) -> None:
     assert "this machine has" in problems(*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=64")[0]
 
 
-def test_asynchronous_trainers_need_gpus(ready: list[str]) -> None:
-    (problem,) = problems(*ready, "trainer.v1.trainer_mode=colocate_async")
-    assert problem.startswith("trainer.v1.trainer_mode=colocate_async needs GPUs")
+def test_another_training(ready: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = SoleRun(tmp_path / "lock")
+    monkeypatch.setattr(preflight, "SOLE_RUN", lock)
+    with lock.held() as mine:
+        assert mine
+        (problem,) = problems(*ready)
+        assert problem.startswith("another training runs on this machine")
+    assert problems(*ready) == []
 
 
 def test_taken_port(ready: list[str]) -> None:

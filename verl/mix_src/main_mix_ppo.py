@@ -24,6 +24,7 @@ from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish, show_resources
 from verl.mix_src.lifecycle import Watch, supervised
 from verl.mix_src.run_files import RunFiles
+from verl.mix_src.sole_run import SOLE_RUN
 from verl.mix_src.task_runner import MixTaskRunner
 
 EXIT_FAILED = 1
@@ -56,7 +57,7 @@ def train(config: DictConfig) -> int:
     files.prepare(config)
     _pass_environment(config, files)
     start = time.monotonic()
-    with supervised() as watch, output_to(files.log) as console:
+    with SOLE_RUN.held(), supervised() as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
         try:
             with Progress(console, files.metrics, config.trainer.total_training_steps, watch):

@@ -20,6 +20,7 @@ from verl.mix_src import VERL_VERSION
 from verl.mix_src.advantage import ESTIMATOR
 from verl.mix_src.reward import reward_options
 from verl.mix_src.rollout import AGENT_NAME, luffy_config
+from verl.mix_src.sole_run import SOLE_RUN
 
 PLUGIN = "verl.mix_src.register"
 RAY_ADDRESS_FILE = Path("/tmp/ray/ray_current_cluster")  # where Ray notes a cluster that was started by hand
@@ -107,7 +108,6 @@ def machine_problems(config: DictConfig) -> Iterator[str]:
         yield from _first_error(_check_cluster, os.environ["RAY_ADDRESS"])
     else:
         yield from _first_error(_check_gpus, config)
-        yield from _first_error(_check_trainer_mode, config)
         yield from _first_error(_check_no_ray, config)
 
 
@@ -160,16 +160,12 @@ def _check_gpus(config: DictConfig) -> None:
         )
 
 
-def _check_trainer_mode(config: DictConfig) -> None:
-    mode = config.trainer.v1.trainer_mode
-    if config.trainer.device == "cpu" and mode != "sync":
-        raise InputError(
-            f"trainer.v1.trainer_mode={mode} needs GPUs: without one, the weight sync after a step of colocate_async was "
-            "seen to wait forever; leave it sync"
-        )
-
-
 def _check_no_ray(config: DictConfig) -> None:
+    if not SOLE_RUN.is_free():
+        raise InputError(
+            "another training runs on this machine, and veRL's weight sync mixes up two local Ray clusters: wait for it, or "
+            "let both join one cluster (ray start --head, then RAY_ADDRESS)"
+        )
     if RAY_ADDRESS_FILE.is_file() and _answers(address := RAY_ADDRESS_FILE.read_text().strip()):
         raise InputError(f"a Ray session runs at {address} already: end it (ray stop), or join it (RAY_ADDRESS={address})")
     for key, value in config.ray_kwargs.get("ray_init", {}).items():
