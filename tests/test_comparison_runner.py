@@ -31,12 +31,11 @@ class Trial:
         self.log = folder / "log.txt"
         self.prepared: list[str] = []
 
-    def run(self, cells: list[Cell], fail: str = "", jobs: int = 1) -> dict[str, str]:
+    def run(self, cells: list[Cell], fail: str = "") -> dict[str, str]:
         self.log.write_text("")
         self.prepared.clear()
         runner = Runner(
             self.layout,
-            jobs=jobs,
             launcher=[sys.executable, "-S", str(STUB), str(self.log), fail],
             prepare_regime=lambda regime, _: self.prepared.append(regime.name),
         )
@@ -91,12 +90,6 @@ def test_what_starts_from_a_failed_run_fails_by_name(trial):
     failures = trial.run(main_cells("sft", "sft_rl"), fail="main/sft/")
     assert failures["main/sft_rl/seed0"] == "it starts from main/sft/seed0, which has no model of step 10"
     assert trial.started == ["main_sft main/sft/seed0"]
-
-
-def test_side_by_side_a_cell_waits_for_the_one_it_starts_from(trial):
-    assert trial.run(main_cells("sft", "sft_rl"), jobs=2) == {}
-    order = [name for name in trial.started if name.startswith("main_")]
-    assert order == ["main_sft main/sft/seed0", "main_mix_ppo main/sft_rl/seed0"]
 
 
 def test_a_failed_measurement_is_made_again_without_training(trial):

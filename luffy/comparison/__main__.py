@@ -16,7 +16,6 @@ from luffy.comparison.methods import ABLATIONS, ablation
 from luffy.comparison.regimes import REGIMES
 from luffy.comparison.report import write_report
 from luffy.comparison.runner import Runner
-from luffy.errors import InputError
 
 EXIT_FAILED = 1
 
@@ -44,15 +43,12 @@ def _add_shared(action: argparse.ArgumentParser, folder: Path) -> None:
     action.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     action.add_argument("--steps", type=int, help="training steps of every cell (default: the regime's)")
     action.add_argument("--output_dir", type=Path, default=folder, help=f"runs and data (default: {folder})")
-    action.add_argument("--jobs", type=int, default=1, help="runs side by side, 8 GiB of memory each (default: 1)")
     action.add_argument("--document", type=Path, help="the report (default: in the output folder)")
 
 
 def main() -> int:
     """Run the command line; the exit code is 1 where a cell failed."""
     arguments = parser().parse_args()
-    if arguments.action != "report" and arguments.jobs < 1:
-        raise InputError(f"--jobs {arguments.jobs}: give 1 or more")
     signal.signal(signal.SIGTERM, _interrupt)
     layout, conclusions = Layout(arguments.output_dir), arguments.action != "ablation"
     if arguments.action == "ablation":
@@ -63,7 +59,7 @@ def main() -> int:
         names = arguments.regimes or PARTS[arguments.part]
         cells = plan(names, arguments.seeds, steps=arguments.steps)
         title, default, command = "The methods in miniature", "report.md", "exp_scripts/compare.sh"
-    failures = {} if arguments.action == "report" else Runner(layout, jobs=arguments.jobs).run(cells)
+    failures = {} if arguments.action == "report" else Runner(layout).run(cells)
     document = arguments.document or arguments.output_dir / default
     missing = write_report(cells, layout, document, title=title, command=command, conclusions=conclusions)
     _conclude(cells, missing, failures, document)

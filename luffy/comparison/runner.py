@@ -1,4 +1,4 @@
-"""Runs cells, several side by side: finished ones are left alone, a failing one does not stop the others."""
+"""Runs cells one after the other: finished ones are left alone, a failing one does not stop the others."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 
 from tqdm import tqdm
 
-from luffy.command_line import EXIT_INTERRUPTED
 from luffy.comparison.cells import Cell
 from luffy.comparison.commands import measuring_command, training_command
 from luffy.comparison.layout import Layout
@@ -31,7 +29,6 @@ class Runner:
 
     Args:
         layout: where their files are.
-        jobs: how many run side by side.
         launcher: what starts a module: its name and arguments are appended.
         prepare_regime: builds what a regime's cells need.
     """
@@ -40,16 +37,12 @@ class Runner:
         self,
         layout: Layout,
         *,
-        jobs: int = 1,
         launcher: Sequence[str] = LAUNCHER,
         prepare_regime: Callable[[Regime, Layout], None] = prepare,
     ) -> None:
         self._layout = layout
-        self._jobs = jobs
         self._launcher = launcher
         self._prepare = prepare_regime
-        self._processes: set[subprocess.Popen] = set()
-        self._ending = False
 
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Run the cells that are not finished, each with its output in ``console.log`` of its folder.
@@ -64,27 +57,15 @@ class Runner:
         for regime in {cell.regime.name: cell.regime for cell in todo}.values():
             self._prepare(regime, self._layout)
         failures: dict[str, str] = {}
-        self._ending = False
-        with ThreadPoolExecutor(self._jobs) as pool, tqdm(total=len(todo), desc="cells", unit="cell") as bar:
-            futures: dict[Future[str], Cell] = {}
-            for cell in todo:  # in order, so that what a cell waits for has begun before it
-                before = [future for future, other in futures.items() if other == cell.start]
-                futures[pool.submit(self._run_cell, cell, before)] = cell
-            try:
-                for future in as_completed(futures):
-                    bar.update()
-                    name, failure = futures[future].name, future.result()
-                    if failure:
-                        failures[name] = failure
-                    tqdm.write(f"{name}: {failure or 'finished'}", file=sys.stderr)
-            finally:  # something is left to end only where the loop was broken off
-                pool.shutdown(wait=False, cancel_futures=True)
-                self._end_processes()
+        for cell in tqdm(todo, desc="cells", unit="cell"):
+            failure = self._run_cell(cell)
+            if failure:
+                failures[cell.name] = failure
+            tqdm.write(f"{cell.name}: {failure or 'finished'}", file=sys.stderr)
         return failures
 
-    def _run_cell(self, cell: Cell, before: Sequence[Future[str]]) -> str:
+    def _run_cell(self, cell: Cell) -> str:
         """Train and measure; return what failed, or an empty string."""
-        wait(before)
         layout = self._layout
         if not layout.is_trained(cell):
             if cell.start and not layout.model(cell.start, cell.start_step).is_dir():
@@ -109,17 +90,13 @@ class Runner:
             temporary.write_text(json.dumps(cell.parameters(), indent=2) + "\n", encoding="utf-8")
 
     def _start(self, command: Sequence[str], cell: Cell) -> int:
-        if self._ending:
-            return EXIT_INTERRUPTED
-        with self._layout.console(cell).open("ab") as console:
-            process = subprocess.Popen([*self._launcher, *command], stdout=console, stderr=subprocess.STDOUT)
-            self._processes.add(process)
-            code = process.wait()
-            self._processes.discard(process)
-        return code
-
-    def _end_processes(self) -> None:
-        """Ask those that run to end, which takes each a few seconds: it ends all that it has started."""
-        self._ending = True
-        for process in list(self._processes):
-            process.terminate()
+        with (
+            self._layout.console(cell).open("ab") as console,
+            subprocess.Popen([*self._launcher, *command], stdout=console, stderr=subprocess.STDOUT) as process,
+        ):
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                process.terminate()  # it ends all that it has started, which takes a few seconds
+                process.wait()
+                raise
