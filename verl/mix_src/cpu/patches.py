@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 
 import torch
 import torch.distributed.fsdp
@@ -37,7 +38,7 @@ def apply() -> None:
         )
 
 
-def _gloo_by_default(upstream):
+def _gloo_by_default(upstream: Callable[..., None]) -> Callable[..., None]:
     """veRL would ask for the backend "cpu:gloo,cpu:gloo", which PyTorch refuses."""
 
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> None:
@@ -47,7 +48,7 @@ def _gloo_by_default(upstream):
     return initialize
 
 
-def _whole_batch(upstream):
+def _whole_batch(upstream: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Without flash-attn's kernel veRL takes the log-sum-exp of packed rows token by token: a third of a small step."""
 
     def logprobs_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
