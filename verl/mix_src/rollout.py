@@ -20,6 +20,8 @@ from verl.utils.rollout_trace import rollout_trace_attr
 
 from luffy.config import LuffyConfig
 from luffy.guidance import Demonstration, demonstration_for_row, prefix_length
+from luffy.guidance_config import GuidanceConfig
+from luffy.run_config import RunConfig
 from luffy.traces import TARGET, TARGET_PROBS, TARGET_SOURCE, read_traces, trace_tokens
 
 AGENT_NAME = "mix_agent"
@@ -45,20 +47,18 @@ class MixAgentLoopOutput(AgentLoopOutput):
         return fields
 
 
-_PARSED: dict[int, tuple[DictConfig, LuffyConfig]] = {}  # holds each config, so that no other gets its id
-
-
 def luffy_config(config: DictConfig) -> LuffyConfig:
-    """The validated ``luffy:`` node of a whole training config; parsed once, as an agent loop is made for every row."""
-    if id(config) not in _PARSED:
-        node = OmegaConf.to_container(config.luffy, resolve=True)
-        _PARSED[id(config)] = config, LuffyConfig.from_mapping(node)
-    return _PARSED[id(config)][1]
+    """The validated ``luffy:`` node of a whole training config."""
+    return LuffyConfig.from_mapping(OmegaConf.to_container(config.luffy, resolve=True))
 
 
 @register(AGENT_NAME)
 class MixAgentLoop(SingleTurnAgentLoop):
     """veRL's single-turn agent loop, in which some rows of a group are demonstrations."""
+
+    @cached_property
+    def _guidance(self) -> GuidanceConfig:
+        return luffy_config(self.config).guidance
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> MixAgentLoopOutput:
         """Produce one row: ``row`` holds the dataset's columns, ``session_id`` and ``global_steps``."""
@@ -87,7 +87,7 @@ class MixAgentLoop(SingleTurnAgentLoop):
     def _demonstration(self, row: dict[str, Any]) -> Demonstration | None:
         traces = read_traces(row.get(TARGET), row.get(TARGET_SOURCE), row.get(TARGET_PROBS))
         return demonstration_for_row(
-            luffy_config(self.config).guidance,
+            self._guidance,
             traces,
             row=int(row["session_id"]),
             group_size=self.rollout_config.n,
@@ -147,6 +147,10 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
     """veRL's agent loop worker: seeds each request, keeps demonstrations out of validation and out of the queue."""
 
     @cached_property
+    def _run(self) -> RunConfig:
+        return luffy_config(self.config).run
+
+    @cached_property
     def _mix_agent_loop(self) -> MixAgentLoop:
         """One loop for all rows: it keeps nothing of a row, and Hydra takes milliseconds to make one."""
         return MixAgentLoop(
@@ -174,10 +178,9 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
                 row.pop(column, None)
             if row.get(GREEDY):
                 apply_greedy_sampling_params(params)
-        run = luffy_config(self.config).run
-        if run.seeded_sampling:
+        if self._run.seeded_sampling:
             params["seed"] = request_seed(
-                run.seed, trajectory["validate"], trajectory["step"], row["index"], row["session_id"]
+                self._run.seed, trajectory["validate"], trajectory["step"], row["index"], row["session_id"]
             )
         if agent_name != AGENT_NAME:
             return await super()._run_agent_loop(params, trajectory, agent_name=agent_name, trace=trace, **row)
