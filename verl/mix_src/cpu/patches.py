@@ -49,7 +49,7 @@ def _gloo_by_default(upstream: Callable[..., None]) -> Callable[..., None]:
 
 
 def _whole_batch(upstream: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Without flash-attn's kernel veRL takes the log-sum-exp of packed rows token by token: a third of the actor's time."""
+    """Without flash-attn's kernel veRL takes the log-sum-exp of packed rows token by token, a third of its time."""
 
     def logprobs_from_logits(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         if logits.dtype not in (torch.float32, torch.float64):
