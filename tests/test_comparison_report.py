@@ -37,7 +37,7 @@ def finished(tmp_path_factory) -> tuple[list[Cell], Layout]:
     folder = tmp_path_factory.mktemp("compare")
     cells = plan(["main"], [0, 1], steps=20)
     launcher = [sys.executable, "-S", str(STUB), str(folder / "log"), "main/rl_sft_loss"]
-    Runner(Layout(folder), launcher=launcher, prepare_regime=lambda *_: None).run(cells)
+    Runner(Layout(folder), launcher=launcher, prepare_cell=lambda *_: None).run(cells)
     return cells, Layout(folder)
 
 
@@ -64,8 +64,8 @@ def test_collected_numbers(finished):
     assert luffy.tokens == pytest.approx(20 * 128 * 58 * 7 / 8)  # 9 600 tokens are 128 rows of 17 + 58
     assert luffy.seconds == 120.0
     both = found["sft_rl", 1]  # 10 steps from SFT's model of step 10 of 20
-    assert both.curves[HELD_OUT].steps == (10, 15, 20)
-    assert (both.best, both.last) == (0.70, 0.35)  # the start model's own 0.0 at step 10 is no point of its training
+    assert both.curves[HELD_OUT].steps == (10, 20)
+    assert (both.best, both.last) == (0.35, 0.35)  # the start model's own point at step 10 is none of its training
     assert both.tokens == pytest.approx(10 * 128 * 58 * 7 / 8)
     assert both.seconds == 120.0 + 60.0
     assert found["sft", 0].tokens == 0
@@ -104,7 +104,7 @@ def test_missing_cells_and_figures(report, finished):
 
 def test_report_command(finished):
     cells, layout = finished
-    command = [sys.executable, "-m", "luffy.comparison", "report", "--seeds", "0", "--steps", "20"]
+    command = [sys.executable, "-m", "luffy.comparison", "report", "--part", "main", "--seeds", "0", "--steps", "20"]
     done = subprocess.run([*command, "--output_dir", str(layout.folder)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "5 of 6 cells finished" in done.stderr
@@ -210,13 +210,21 @@ def test_a_broken_file_is_named(finished, tmp_path):
 def test_regimes_share_their_held_out_problems(tiny_example, tmp_path):
     layout = Layout(tmp_path)
     shutil.copytree(tiny_example.model.parent, layout.base(MAIN))
-    for name in ("main", "traces_16"):
-        prepare(REGIMES[name], layout)
-    read = {name: pq.read_table(layout.data(REGIMES[name]) / "heldout.parquet") for name in ("main", "traces_16")}
-    assert read["main"] == read["traces_16"]
-    assert pq.read_table(layout.data(MAIN) / CURVE_FILE) == read["main"].slice(0, 64)
-    assert pq.read_table(layout.data(REGIMES["traces_16"]) / "train.parquet").num_rows == 16
+    first, few, other = plan(["main"], [0])[0], plan(["traces_16"], [0])[0], plan(["traces_16"], [1])[0]
+    for cell in (first, few, other):
+        prepare(cell, layout)
+    heldout, in_few, in_other = (pq.read_table(layout.data(cell) / "heldout.parquet") for cell in (first, few, other))
+    assert heldout == in_few == in_other
+    assert pq.read_table(layout.data(first) / CURVE_FILE) == heldout.slice(0, 64)
+    prompts = [set(_questions(pq.read_table(layout.data(cell) / "train.parquet"))) for cell in (first, few, other)]
+    assert list(map(len, prompts)) == [2048, 16, 16]
+    assert prompts[1] < prompts[0] and not prompts[1] & prompts[2]
+    assert not set(_questions(heldout)) & (prompts[0] | prompts[2])
     assert layout.base(MAIN) == layout.base(REGIMES["traces_16"]) != layout.base(REGIMES["able_base"])
+
+
+def _questions(table):
+    return [messages[0]["content"] for messages in table["prompt"].to_pylist()]
 
 
 @pytest.mark.integration

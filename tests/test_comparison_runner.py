@@ -37,7 +37,7 @@ class Trial:
         runner = Runner(
             self.layout,
             launcher=[sys.executable, "-S", str(STUB), str(self.log), fail],
-            prepare_regime=lambda regime, _: self.prepared.append(regime.name),
+            prepare_cell=lambda cell, _: self.prepared.append(f"{cell.regime.name}/seed{cell.seed}"),
         )
         return runner.run(cells)
 
@@ -71,7 +71,7 @@ def test_all_methods_run_once(trial):
     expected = [f"{modules.get(m, 'main_mix_ppo')} main/{m}/seed0" for m in methods]
     assert trial.started[::2] == expected
     assert trial.started[1::2] == [f"measure main/{m}/seed0" for m in methods]
-    assert trial.prepared == ["main"]
+    assert trial.prepared == ["main/seed0"]
     assert trial.run(cells) == {}
     assert trial.started == [] and trial.prepared == []
 
@@ -131,7 +131,7 @@ def test_files_of_others_are_not_deleted(trial):
 def test_an_interrupt_ends_the_run_that_is_going_on(trial, tmp_path):
     pid = tmp_path / "pid"
     sleep = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    runner = Runner(trial.layout, launcher=[sys.executable, "-S", "-c", sleep], prepare_regime=lambda *_: None)
+    runner = Runner(trial.layout, launcher=[sys.executable, "-S", "-c", sleep], prepare_cell=lambda *_: None)
 
     def interrupt() -> None:
         while not (pid.exists() and pid.read_text()):
@@ -151,11 +151,11 @@ def test_sft_then_rl_shares_the_budget(tmp_path):
     layout = Layout(tmp_path)
     (sft_rl,) = main_cells("sft_rl", steps=60)
     (sft,) = main_cells("sft", steps=60)
-    assert (sft_rl.check_every, sft_rl.start_step) == (15, 30)
+    assert (sft_rl.check_every, sft_rl.start_step) == (30, 30)
     command = training_command(sft_rl, layout)
     assert "trainer.total_training_steps=30" in command
     assert f"actor_rollout_ref.model.path={tmp_path}/cells/main/sft/seed0/global_step_30/huggingface" in command
-    assert "trainer.save_freq=15" in training_command(sft, layout)  # so that the model of step 30 is there
+    assert "trainer.save_freq=30" in training_command(sft, layout)  # so that the model of step 30 is there
 
 
 def test_overrides_of_a_regime_and_a_variant_reach_the_command(tmp_path):

@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     about = {"run": "run what is not finished, then write the report", "report": "write the report alone"}
     for name, text in about.items():
         action = actions.add_parser(name, help=text)
-        action.add_argument("--part", choices=tuple(PARTS), default="main", help="which regimes (default: main)")
+        action.add_argument("--part", choices=tuple(PARTS), default="short", help="which regimes (default: short, main and 16 traces)")
         names = f"these regimes instead, of {', '.join(REGIMES)}"
         action.add_argument("--regimes", nargs="+", choices=tuple(REGIMES), metavar="NAME", help=names)
         _add_shared(action, Path("outputs/compare"))

@@ -15,7 +15,7 @@ UNGUIDED = (ON_POLICY, "sft_rl")
 
 def training_command(cell: Cell, layout: Layout) -> list[str]:
     """Module and arguments that train a cell, for ``python -m``."""
-    data, steps = layout.data(cell.regime), cell.steps - cell.start_step
+    data, steps = layout.data(cell), cell.steps - cell.start_step
     shared = [
         "profile=cpu",
         f"luffy.run.seed={cell.seed}",
@@ -41,7 +41,7 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
 
 def measuring_command(cell: Cell, layout: Layout) -> list[str]:
     """Module and arguments that measure a trained cell, for ``python -m``."""
-    data = layout.data(cell.regime)
+    data = layout.data(cell)
     return [
         MEASURE_MODULE,
         f"--model_path={layout.model(cell, cell.steps - cell.start_step)}",

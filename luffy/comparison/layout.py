@@ -51,9 +51,9 @@ class Layout:
         noise = regime.base.noise
         return self.folder / "bases" / f"right{noise.right:g}_zero{noise.zero:g}"
 
-    def data(self, regime: Regime) -> Path:
-        """Folder of the problems and traces."""
-        return self.folder / "data" / regime.name
+    def data(self, cell: Cell) -> Path:
+        """Folder of the problems and traces, shared by the methods of a regime and seed."""
+        return self.folder / "data" / cell.regime.name / f"seed{cell.seed}"
 
     def model(self, cell: Cell, step: int) -> Path:
         """Hugging Face model of a cell after some of its own steps."""

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from luffy.comparison.methods import LUFFY, METHODS, MIXED, ON_POLICY, SFT
+from luffy.comparison.methods import LUFFY, METHODS, ON_POLICY, SFT
 from luffy.tiny.dataset import DataRecipe, Teacher
 from luffy.tiny.noise import CarryNoise
 from luffy.tiny.recipe import BaseRecipe
-
-GUIDED_AND_SFT = (MIXED, LUFFY, SFT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +30,29 @@ class Regime:
     name: str
     title: str
     steps: int
-    points: int = 4
-    methods: tuple[str, ...] = GUIDED_AND_SFT
+    points: int = 2
+    methods: tuple[str, ...] = (LUFFY, SFT)
     data: DataRecipe = field(default_factory=DataRecipe)
     base: BaseRecipe = field(default_factory=BaseRecipe)
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 32, 250  # steps
+SHORT, LONG = 24, 100  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 
 def _few(traces: int) -> Regime:
     recipe = DataRecipe(n_prompts=traces)
-    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, points=5, data=recipe)
+    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, points=4, data=recipe)
 
 
+FEWEST = _few(16)
 REGIMES: Mapping[str, Regime] = MappingProxyType(
     {
         regime.name: regime
         for regime in (
             MAIN,
-            _few(16),
+            FEWEST,
             _few(64),
             _few(256),
             Regime(
@@ -66,7 +65,7 @@ REGIMES: Mapping[str, Regime] = MappingProxyType(
                 name="able_base",
                 title="a base with some of the skill",
                 steps=SHORT,
-                methods=(ON_POLICY, *GUIDED_AND_SFT),
+                methods=(ON_POLICY, LUFFY, SFT),
                 base=BaseRecipe(noise=CarryNoise(right=0.45, zero=0.5)),
             ),
             Regime(

@@ -75,7 +75,7 @@ def _introduction(cells: Sequence[Cell], results: Sequence[CellResult], command:
     return (
         f"Every number on this page is computed from runs of the embedded example by `{command}`. All cells of a "
         f"regime start from the same base model and get the same budget of prompts, {PROMPTS_A_STEP} a step; seeds "
-        f"{', '.join(map(str, seeds))} differ in training alone. {len(results)} of {len(cells)} cells are finished; "
+        f"{', '.join(map(str, seeds))} differ in training, its problems and their traces. {len(results)} of {len(cells)} cells are finished; "
         f"their training took {minutes:.0f} minutes in all."
     )
 

@@ -15,7 +15,6 @@ from luffy.comparison.cells import Cell
 from luffy.comparison.commands import measuring_command, training_command
 from luffy.comparison.layout import Layout
 from luffy.comparison.prepare import prepare
-from luffy.comparison.regimes import Regime
 from luffy.data.atomic import replacing
 from luffy.errors import InputError
 
@@ -30,7 +29,7 @@ class Runner:
     Args:
         layout: where their files are.
         launcher: what starts a module: its name and arguments are appended.
-        prepare_regime: builds what a regime's cells need.
+        prepare_cell: builds what the cells of a regime and seed need; called with one of them.
     """
 
     def __init__(
@@ -38,11 +37,11 @@ class Runner:
         layout: Layout,
         *,
         launcher: Sequence[str] = LAUNCHER,
-        prepare_regime: Callable[[Regime, Layout], None] = prepare,
+        prepare_cell: Callable[[Cell, Layout], None] = prepare,
     ) -> None:
         self._layout = layout
         self._launcher = launcher
-        self._prepare = prepare_regime
+        self._prepare = prepare_cell
 
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Run the cells that are not finished, each with its output in ``console.log`` of its folder.
@@ -54,8 +53,8 @@ class Runner:
         logger.info("%d cells, %d of them finished already", len(cells), len(cells) - len(todo))
         for cell in todo:
             self._check_folder(cell)
-        for regime in {cell.regime.name: cell.regime for cell in todo}.values():
-            self._prepare(regime, self._layout)
+        for cell in {(cell.regime.name, cell.seed): cell for cell in todo}.values():
+            self._prepare(cell, self._layout)
         failures: dict[str, str] = {}
         for cell in tqdm(todo, desc="cells", unit="cell"):
             failure = self._run_cell(cell)

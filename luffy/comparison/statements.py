@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from luffy.comparison.collect import HELD_OUT, CellResult
+from luffy.comparison.collect import REWARD, CellResult
 from luffy.comparison.methods import LUFFY, METHODS, MIXED, ON_POLICY, RL_SFT_LOSS, SFT, SFT_RL
 from luffy.comparison.regimes import MAIN, REGIMES
 
@@ -42,7 +42,7 @@ PASS = Quantity(title="held-out pass@8", value=lambda result: result.measured.pa
 HARDER = Quantity(title="avg@8 on problems longer than any trace", value=lambda result: result.measured.harder_avg8)
 ENTROPY = Quantity(title="entropy at the end", value=lambda result: result.measured.entropy, margin=ENTROPY_MARGIN)
 SPEED = Quantity(
-    title="avg@8 averaged over training", value=lambda result: statistics.fmean(result.curves[HELD_OUT].values)
+    title="rollouts' reward averaged over training", value=lambda result: statistics.fmean(result.curves[REWARD].values)
 )
 
 

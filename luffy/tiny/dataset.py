@@ -83,24 +83,27 @@ class DataRecipe:
             raise InputError("the teachers need different names, and there must be at least one")
 
 
-def tables(recipe: DataRecipe, seed: int) -> dict[str, pa.Table]:
+def tables(recipe: DataRecipe, seed: int, *, train_seed: int | None = None) -> dict[str, pa.Table]:
     """Make the data.
 
-    The held-out problems depend on the seed and their number alone, so recipes can be compared on them. No problem is
+    The held-out problems depend on ``seed`` and their number alone, so recipes can be compared on them. No problem is
     in two files.
 
     Args:
         recipe: what to make.
         seed: of problems and traces.
+        train_seed: of the training problems and their traces, where they have a seed of their own.
 
     Returns:
         File name to table.
     """
-    problems = draw_problems(recipe.n_heldout + recipe.n_prompts, random.Random(f"{seed} problems"))
+    train_seed = seed if train_seed is None else train_seed
+    heldout = draw_problems(recipe.n_heldout, random.Random(f"{seed} problems"))
     harder = draw_problems(recipe.n_heldout, random.Random(f"{seed} harder"), digits=HARDER_DIGITS)
-    heldout, train = problems[: recipe.n_heldout], problems[recipe.n_heldout :]
+    drawn = draw_problems(recipe.n_heldout + recipe.n_prompts, random.Random(f"{train_seed} problems"))
+    train = [digits for digits in drawn if digits not in set(heldout)][: recipe.n_prompts]
     return {
-        TRAIN_FILE: _train_table(train, recipe, random.Random(f"{seed} traces")),
+        TRAIN_FILE: _train_table(train, recipe, random.Random(f"{train_seed} traces")),
         HELDOUT_FILE: _table([_row(row, index, "heldout") for index, row in enumerate(heldout)], _ROW),
         HARDER_FILE: _table([_row(row, index, "heldout_harder") for index, row in enumerate(harder)], _ROW),
     }
