@@ -24,7 +24,7 @@ class Cell:
         regime: the situation.
         method: how it trains.
         seed: of training, its problems and their traces; base and held-out problems are the same for all seeds.
-        steps: budget of 16 prompts each, from the base on.
+        steps: budget of the regime's prompts each, from the base on.
     """
 
     regime: Regime

@@ -22,6 +22,7 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         f"trainer.total_training_steps={steps}",
         f"trainer.default_local_dir={layout.cell(cell)}",
         f"data.train_files={data / TRAIN_FILE}",
+        f"data.train_batch_size={cell.regime.prompts}",
         f"data.val_files={data / CURVE_FILE}",
         "luffy.run.validate_greedy=false",
     ]
@@ -30,6 +31,7 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         return [SFT_MODULE, *shared, *own]
     own = [
         f"experiment={cell.method.experiment}",
+        f"actor_rollout_ref.actor.ppo_mini_batch_size={cell.regime.prompts}",
         f"actor_rollout_ref.model.path={_start_model(cell, layout)}",
         f"trainer.test_freq={cell.check_every}",
         "trainer.val_before_train=false",

@@ -19,7 +19,8 @@ class Regime:
     Attributes:
         name: folder of its runs.
         title: what the report calls it.
-        steps: training steps of a run, 16 prompts each.
+        steps: training steps of a run.
+        prompts: of a step.
         points: how often held-out problems are answered over a run, at even distances.
         methods: names of the methods that are run.
         data: the training problems and traces.
@@ -30,6 +31,7 @@ class Regime:
     name: str
     title: str
     steps: int
+    prompts: int = 16
     points: int = 2
     methods: tuple[str, ...] = (LUFFY, SFT)
     data: DataRecipe = field(default_factory=DataRecipe)
@@ -37,16 +39,17 @@ class Regime:
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 24, 100  # steps
+SHORT, LONG = 24, 120  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 
 def _few(traces: int) -> Regime:
     recipe = DataRecipe(n_prompts=traces)
-    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, points=4, data=recipe)
+    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, prompts=8, points=4, data=recipe)
 
 
 FEWEST = _few(16)
+
 REGIMES: Mapping[str, Regime] = MappingProxyType(
     {
         regime.name: regime

@@ -27,7 +27,6 @@ from luffy.comparison.statements import (
 from luffy.comparison.tables import LEGEND, markdown, method_table
 from luffy.data.atomic import replacing
 
-PROMPTS_A_STEP = 16
 RULES = (
     "The rules were fixed beforehand. A claim is *as in the paper* (or *the opposite*) where the mean difference is "
     f"larger than {ACCURACY_MARGIN} ({2 * ACCURACY_MARGIN} at best points, {ENTROPY_MARGIN} nats for entropy) and has "
@@ -73,10 +72,10 @@ def _introduction(cells: Sequence[Cell], results: Sequence[CellResult], command:
     seeds = sorted({cell.seed for cell in cells})
     minutes = sum(result.seconds for result in results) / 60
     return (
-        f"Every number on this page is computed from runs of the embedded example by `{command}`. All cells of a "
-        f"regime start from the same base model and get the same budget of prompts, {PROMPTS_A_STEP} a step; seeds "
-        f"{', '.join(map(str, seeds))} differ in training, its problems and their traces. {len(results)} of {len(cells)} cells are finished; "
-        f"their training took {minutes:.0f} minutes in all."
+        f"Every number on this page is computed from runs of the embedded example by `{command}`. All cells of a regime "
+        f"start from the same base model and get the same budget of prompts; seeds {', '.join(map(str, seeds))} differ "
+        f"in training, its problems and their traces. {len(results)} of {len(cells)} cells are finished; their training "
+        f"took {minutes:.0f} minutes in all."
     )
 
 
@@ -107,7 +106,7 @@ def _regime(cells: Sequence[Cell], results: Sequence[CellResult], document: Path
     steps = ", ".join(str(step) for step in sorted({cell.steps for cell in cells}))
     return [
         f"### {regime.title[0].upper()}{regime.title[1:]}",
-        f"Budget: {steps} steps of {PROMPTS_A_STEP} prompts.",
+        f"Budget: {steps} steps of {regime.prompts} prompts.",
         method_table(results, methods).rstrip(),
         "\n".join(f"![{name.replace('_', ' ')}, {regime.title}]({inside}/{name}.png)" for name in pictures),
     ]
