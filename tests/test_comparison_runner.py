@@ -151,7 +151,7 @@ def test_sft_then_rl_shares_the_budget(tmp_path):
     layout = Layout(tmp_path)
     (sft_rl,) = main_cells("sft_rl", steps=60)
     (sft,) = main_cells("sft", steps=60)
-    assert (sft_rl.check_every, sft_rl.start_step) == (30, 30)
+    assert (sft_rl.check_every, sft_rl.start_step) == (60, 30)
     command = training_command(sft_rl, layout)
     assert "trainer.total_training_steps=30" in command
     assert f"actor_rollout_ref.model.path={tmp_path}/cells/main/sft/seed0/global_step_30/huggingface" in command

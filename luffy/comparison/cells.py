@@ -45,7 +45,7 @@ class Cell:
     @property
     def start_step(self) -> int:
         """Steps of the budget that the start model has used: half of it where it is another method's, else 0."""
-        return self.check_every * (self.regime.points // 2) if self.method.starts_from else 0
+        return self.steps // 2 if self.method.starts_from else 0
 
     @property
     def start(self) -> Cell | None:
@@ -94,6 +94,6 @@ def plan_variants(variants: Sequence[Method], seeds: Sequence[int], *, steps: in
 def _check(seeds: Sequence[int], steps: int | None) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"--seeds {' '.join(map(str, seeds))}: give one or more different numbers")
-    least = max(regime.points for regime in REGIMES.values())
+    least = max(2, *(regime.points for regime in REGIMES.values()))
     if steps is not None and steps < least:
         raise InputError(f"--steps {steps}: give at least {least}, so that held-out problems are looked at on the way")

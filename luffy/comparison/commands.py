@@ -27,7 +27,7 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         "luffy.run.validate_greedy=false",
     ]
     if cell.method.experiment is None:
-        own = [f"model.path={_start_model(cell, layout)}", f"trainer.save_freq={cell.check_every}"]
+        own = [f"model.path={_start_model(cell, layout)}", f"trainer.save_freq={min(cell.check_every, cell.steps // 2)}"]
         return [SFT_MODULE, *shared, *own]
     own = [
         f"experiment={cell.method.experiment}",

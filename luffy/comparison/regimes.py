@@ -32,14 +32,14 @@ class Regime:
     title: str
     steps: int
     prompts: int = 16
-    points: int = 2
+    points: int = 1
     methods: tuple[str, ...] = (LUFFY, SFT)
     data: DataRecipe = field(default_factory=DataRecipe)
     base: BaseRecipe = field(default_factory=BaseRecipe)
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 24, 120  # steps
+SHORT, LONG = 20, 120  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 

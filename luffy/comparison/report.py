@@ -107,7 +107,7 @@ def _regime(cells: Sequence[Cell], results: Sequence[CellResult], document: Path
     return [
         f"### {regime.title[0].upper()}{regime.title[1:]}",
         f"Budget: {steps} steps of {regime.prompts} prompts.",
-        method_table(results, methods).rstrip(),
+        method_table(results, methods, points=regime.points > 1).rstrip(),
         "\n".join(f"![{name.replace('_', ' ')}, {regime.title}]({inside}/{name}.png)" for name in pictures),
     ]
 

@@ -117,6 +117,7 @@ REGIME_CLAIMS = tuple(
     for method in regime.methods
     if method != LUFFY
     for quantity in ((LAST, BEST, HARDER) if method == SFT else (LAST,))
+    if quantity is not BEST or regime.points > 1
 )
 """The paper expects more of LUFFY everywhere; the margin decides, as above."""
 

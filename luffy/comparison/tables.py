@@ -31,19 +31,22 @@ LEGEND = (
     "problems; *SFT then RL* includes its share of SFT. *memory*: most at one time, all processes together."
 )
 MISSING = "–"
+POINTS = ("best point", "last point")  # columns of regimes whose runs look at held-out problems on the way
 
 
-def method_table(results: Sequence[CellResult], methods: Sequence[tuple[str, str]]) -> str:
+def method_table(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], *, points: bool) -> str:
     """One row a method.
 
     Args:
         results: of one regime.
         methods: names and titles, in order; one without results gets a row of dashes.
+        points: with the columns of :data:`POINTS`.
     """
-    rows = [["method", "seeds", *(heading for heading, _, _ in COLUMNS)]]
+    columns = [column for column in COLUMNS if points or column[0] not in POINTS]
+    rows = [["method", "seeds", *(heading for heading, _, _ in columns)]]
     for name, title in methods:
         own = [result for result in results if result.cell.method.name == name]
-        cells = [spread([value(result) for result in own], form) for _, value, form in COLUMNS]
+        cells = [spread([value(result) for result in own], form) for _, value, form in columns]
         rows.append([title, str(len(own)), *cells])
     return markdown(rows)
 
