@@ -1,4 +1,7 @@
-"""Runs cells one after the other: finished ones are left alone, a failing one does not stop the others."""
+"""Runs cells one after the other: finished ones are left alone, a failing one does not stop the others.
+
+A model is measured while the next cell starts: a start imports on one core for a minute.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from tqdm import tqdm
 
@@ -55,28 +59,33 @@ class Runner:
             self._check_folder(cell)
         for cell in {(cell.regime.name, cell.seed): cell for cell in todo}.values():
             self._prepare(cell, self._layout)
-        failures: dict[str, str] = {}
-        for cell in tqdm(todo, desc="cells", unit="cell"):
-            failure = self._run_cell(cell)
-            if failure:
-                failures[cell.name] = failure
-            tqdm.write(f"{cell.name}: {failure or 'finished'}", file=sys.stderr)
-        return failures
+        outcomes: dict[str, Future[str]] = {}
+        with tqdm(total=len(todo), desc="cells", unit="cell") as bar, ThreadPoolExecutor(max_workers=1) as beside:
+            for cell in todo:
+                outcomes[cell.name] = beside.submit(self._conclude, cell, self._train(cell), bar)
+        return {name: failure for name, outcome in outcomes.items() if (failure := outcome.result())}
 
-    def _run_cell(self, cell: Cell) -> str:
-        """Train and measure; return what failed, or an empty string."""
+    def _train(self, cell: Cell) -> str:
+        """Train, if that is still to do; return what failed, or an empty string."""
         layout = self._layout
-        if not layout.is_trained(cell):
-            if cell.start and not layout.model(cell.start, cell.start_step).is_dir():
-                return f"it starts from {cell.start.name}, which has no model of step {cell.start_step}"
-            self._begin_anew(cell)
-            code = self._start(training_command(cell, layout), cell)
-            if code or not layout.is_trained(cell):
-                return f"training ended with exit code {code}; see {layout.console(cell)}"
-        code = self._start(measuring_command(cell, layout), cell)
-        if code or not layout.measurement(cell).is_file():
-            return f"measuring ended with exit code {code}; see {layout.console(cell)}"
-        return ""
+        if layout.is_trained(cell):
+            return ""
+        if cell.start and not layout.model(cell.start, cell.start_step).is_dir():
+            return f"it starts from {cell.start.name}, which has no model of step {cell.start_step}"
+        self._begin_anew(cell)
+        code = self._start(training_command(cell, layout), cell)
+        done = code == 0 and layout.is_trained(cell)
+        return "" if done else f"training ended with exit code {code}; see {layout.console(cell)}"
+
+    def _conclude(self, cell: Cell, failure: str, bar: tqdm) -> str:
+        """Measure where training has not failed, and say how the cell has ended; return what failed."""
+        if not failure:
+            code = self._start(measuring_command(cell, self._layout), cell)
+            if code or not self._layout.measurement(cell).is_file():
+                failure = f"measuring ended with exit code {code}; see {self._layout.console(cell)}"
+        tqdm.write(f"{cell.name}: {failure or 'finished'}", file=sys.stderr)
+        bar.update()
+        return failure
 
     def _check_folder(self, cell: Cell) -> None:
         folder, file = self._layout.cell(cell), self._layout.parameters(cell)
