@@ -39,13 +39,13 @@ class Regime:
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 20, 120  # steps
+SHORT, LONG = 20, 96  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 
 def _few(traces: int) -> Regime:
     recipe = DataRecipe(n_prompts=traces)
-    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, prompts=8, points=4, data=recipe)
+    return Regime(name=f"traces_{traces}", title=f"{traces} traces", steps=LONG, prompts=8, points=3, data=recipe)
 
 
 FEWEST = _few(16)
