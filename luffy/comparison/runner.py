@@ -1,6 +1,7 @@
 """Runs cells one after the other: finished ones are left alone, a failing one does not stop the others.
 
-A model is measured while the next cell starts: a start imports on one core for a minute.
+A model is measured while the next RL cell starts: that imports on one core for a minute. SFT is one busy process from the
+first second on, and would take twice its time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from tqdm import tqdm
 
@@ -62,6 +63,8 @@ class Runner:
         outcomes: dict[str, Future[str]] = {}
         with tqdm(total=len(todo), desc="cells", unit="cell") as bar, ThreadPoolExecutor(max_workers=1) as beside:
             for cell in todo:
+                if cell.method.experiment is None:
+                    wait(outcomes.values())
                 outcomes[cell.name] = beside.submit(self._conclude, cell, self._train(cell), bar)
         return {name: failure for name, outcome in outcomes.items() if (failure := outcome.result())}
 
