@@ -177,8 +177,8 @@ def test_plan_is_whole_seeds_and_checked():
     for wrong in ([], [0, 0]):
         with pytest.raises(InputError, match="--seeds"):
             plan(["main"], wrong)
-    with pytest.raises(InputError, match="--steps 3"):
-        plan(["main"], [0], steps=3)
+    with pytest.raises(InputError, match="--steps 2"):
+        plan(["main"], [0], steps=2)
     with pytest.raises(InputError, match="choose one of gamma"):
         ablation("gama")
 
