@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from luffy.comparison.cells import Cell, plan
-from luffy.comparison.collect import HELD_OUT, CellResult, collect, generated_tokens
-from luffy.comparison.curves import band
+from luffy.comparison.collect import CURVES, HELD_OUT, CellResult, collect, generated_tokens
+from luffy.comparison.curves import band, draw
 from luffy.comparison.layout import Layout
 from luffy.comparison.measurement import Measurement
 from luffy.comparison.methods import METHODS
@@ -96,7 +96,7 @@ def test_missing_cells_and_figures(report, finished):
     assert report.endswith("## Not run\n\n* main/rl_sft_loss/seed0, 20 steps\n* main/rl_sft_loss/seed1, 20 steps\n")
     folder = finished[1].folder / "docs"
     links = [line.split("](")[1].rstrip(")") for line in report.splitlines() if line.startswith("![")]
-    names = ["heldout", "reward", "entropy", "response_length", "demonstration_probability"]
+    names = ["reward", "entropy", "response_length", "demonstration_probability"]
     assert links == [f"figures/page/main/{name}.png" for name in names]
     assert all((folder / link).stat().st_size > 5000 and (folder / link).with_suffix(".svg").exists() for link in links)
 
@@ -220,6 +220,15 @@ def test_regimes_share_their_held_out_problems(tiny_example, tmp_path):
     assert prompts[1] < prompts[0] and not prompts[1] & prompts[2]
     assert not set(_questions(heldout)) & (prompts[0] | prompts[2])
     assert layout.base(MAIN) == layout.base(REGIMES["traces_16"]) != layout.base(REGIMES["able_base"])
+
+
+def test_held_out_curves_are_drawn_where_runs_look_on_the_way(tmp_path):
+    ends = [result("luffy", 0, 0.5), result("luffy", 1, 0.6)]
+    on_the_way = [replace(each, cell=replace(each.cell, regime=REGIMES["traces_16"])) for each in ends]
+    empty = dict.fromkeys(CURVES, Curve(name="", steps=(), values=()))
+    for regime, results in (("main", ends), ("traces_16", on_the_way)):
+        whole = [replace(each, curves=empty | each.curves) for each in results]
+        assert draw(whole, [("luffy", "LUFFY")], tmp_path / regime) == ([] if regime == "main" else ["heldout"])
 
 
 def _questions(table):

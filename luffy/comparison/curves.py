@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luffy.comparison.collect import ENTROPY, HELD_OUT, LENGTH, PROBABILITY, REWARD, CellResult
+from luffy.comparison.methods import METHODS
 from luffy.figures import figure, legend
 
 PICTURES = {  # file name: metric, label of the vertical axis
@@ -23,22 +24,30 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
 
     Args:
         results: of one regime.
-        methods: names and titles; each has its colour by its place, whatever was run.
+        methods: names and titles. One of the paper's has its own colour in all pictures, another that of its place.
         folder: where pictures go.
 
     Returns:
-        Names of the pictures, without a suffix; one without any curve is left out.
+        Names of the pictures, without a suffix; one without any curve is left out, and so are held-out problems where
+        runs look at them at their ends alone.
     """
     drawn = []
+    ends_alone = all(result.cell.regime.points == 1 for result in results)
     for name, (metric, label) in PICTURES.items():
-        lines = [(place, title, band(results, method, metric)) for place, (method, title) in enumerate(methods)]
+        if metric == HELD_OUT and ends_alone:
+            continue
+        lines = [
+            (_color(method, place), title, band(results, method, metric))
+            for place, (method, title) in enumerate(methods)
+        ]
         if not any(points for _, _, points in lines):
             continue
         with figure(folder / name) as (axes,):
-            for place, title, points in lines:
+            for color, title, points in lines:
                 if points:
-                    _line(axes, points, title, f"C{place}")
+                    _line(axes, points, title, color)
             axes.set(xlabel="step", ylabel=label)
+            axes.xaxis.get_major_locator().set_params(integer=True)
             legend(axes)
         drawn.append(name)
     return drawn
@@ -51,6 +60,10 @@ def band(results: Sequence[CellResult], method: str, metric: str) -> list[tuple[
     shared = sorted(set.intersection(*map(set, by_step))) if by_step else []
     columns = [(step, [values[step] for values in by_step]) for step in shared]
     return [(step, statistics.fmean(values), min(values), max(values)) for step, values in columns]
+
+
+def _color(method: str, place: int) -> str:
+    return f"C{list(METHODS).index(method) if method in METHODS else place}"
 
 
 def _line(axes, points: Sequence[tuple[int, float, float, float]], title: str, color: str) -> None:
