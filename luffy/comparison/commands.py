@@ -11,6 +11,7 @@ from luffy.tiny.example import MODEL_FOLDER
 
 RL_MODULE, SFT_MODULE, MEASURE_MODULE = "verl.mix_src.main_mix_ppo", "verl.mix_src.main_sft", "luffy.comparison.measure"
 UNGUIDED = (ON_POLICY, "sft_rl")
+ROWS = 8  # of a prompt's group, in the cpu profile; all rows of a step are one micro-batch
 
 
 def training_command(cell: Cell, layout: Layout) -> list[str]:
@@ -27,11 +28,17 @@ def training_command(cell: Cell, layout: Layout) -> list[str]:
         "luffy.run.validate_greedy=false",
     ]
     if cell.method.experiment is None:
-        own = [f"model.path={_start_model(cell, layout)}", f"trainer.save_freq={min(cell.check_every, cell.steps // 2)}"]
+        own = [
+            f"model.path={_start_model(cell, layout)}",
+            f"data.micro_batch_size_per_gpu={cell.regime.prompts}",
+            f"trainer.save_freq={min(cell.check_every, cell.steps // 2)}",
+        ]
         return [SFT_MODULE, *shared, *own]
     own = [
         f"experiment={cell.method.experiment}",
         f"actor_rollout_ref.actor.ppo_mini_batch_size={cell.regime.prompts}",
+        f"actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu={cell.regime.prompts * ROWS}",
+        f"actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu={cell.regime.prompts * ROWS}",
         f"actor_rollout_ref.model.path={_start_model(cell, layout)}",
         f"trainer.test_freq={cell.check_every}",
         "trainer.val_before_train=false",
