@@ -105,15 +105,18 @@ def test_every_experiment_has_a_script():
     assert {method.experiment for method in METHODS.values()} == {*EXPERIMENTS, None}
 
 
-@pytest.mark.parametrize("method", ["luffy", "sft", "sft_rl"])
-def test_comparison_command(method: str, tmp_path: Path):
-    (cell,) = (cell for cell in plan(["main"], [7]) if cell.method.name == method)
+@pytest.mark.parametrize(
+    ("regime", "method", "prompts"),
+    [("main", "luffy", 16), ("main", "sft", 16), ("main", "sft_rl", 16), ("traces_16", "luffy", 8), ("traces_16", "sft", 8)],
+)
+def test_comparison_command(regime: str, method: str, prompts: int, tmp_path: Path):
+    (cell,) = (cell for cell in plan([regime], [7]) if cell.method.name == method)
     module, *overrides = training_command(cell, Layout(tmp_path))
     config = composed(*overrides, module=module)
     (sft_preflight if module == SFT_MODULE else preflight).check_config(config)
     assert config.luffy.run.seed == 7
-    assert config.data.train_batch_size == 16
-    assert config.trainer.default_local_dir == str(tmp_path / "cells" / "main" / method / "seed7")
+    assert config.data.train_batch_size == prompts
+    assert config.trainer.default_local_dir == str(tmp_path / "cells" / regime / method / "seed7")
 
 
 def test_all_variants_of_ablations_are_valid(tmp_path: Path):

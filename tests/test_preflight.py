@@ -68,6 +68,14 @@ def test_right_names_pass() -> None:
         (["actor_rollout_ref.actor.entropy_coeff=0.5"], "luffy.entropy.coefficient"),
         (["luffy.objective.kl_coefficient=0.1"], "use_kl_loss"),
         (["actor_rollout_ref.actor.ppo_mini_batch_size=5"], "multiple"),
+        (
+            ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"],
+            r"actor.ppo_micro_batch_size_per_gpu=128 must divide the 64 rows of a rank \(8 prompts x 8 rows / 1 ranks\)",
+        ),
+        (
+            ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=48"],
+            "rollout.log_prob_micro_batch_size_per_gpu=48 must divide the 128 rows of a rank",
+        ),
         (["luffy.objective.gamma=-1"], "above 0"),
         (["luffy.guidance.schedule=lineer"], "luffy.guidance.schedule"),
         (["trainer.use_v1=false"], "use_v1"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from luffy.config import LuffyConfig
 from luffy.errors import InputError
@@ -87,11 +87,31 @@ def check_config(config: DictConfig) -> None:
             f"data.train_batch_size={config.data.train_batch_size} must be a multiple of "
             f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
         )
+    _check_micro_batches(config)
     reward_options(config)
     if custom := config.reward.custom_reward_function.path:
         load_reward(custom, config.reward.custom_reward_function.name)
     if not config.trainer.use_v1:
         raise InputError("trainer.use_v1=false is veRL's deprecated trainer, which this extension does not join; leave it true")
+
+
+def _check_micro_batches(config: DictConfig) -> None:
+    """veRL cuts a rank's rows into micro-batches of one size, and says so at the first step only."""
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = max(1, gpus // OmegaConf.select(actor, "fsdp_config.ulysses_sequence_parallel_size", default=1))
+    for key, dynamic, prompts, size in (
+        ("actor.ppo_micro_batch_size_per_gpu", actor.use_dynamic_bsz, actor.ppo_mini_batch_size,
+         actor.ppo_micro_batch_size_per_gpu),
+        ("rollout.log_prob_micro_batch_size_per_gpu", rollout.log_prob_use_dynamic_bsz, config.data.train_batch_size,
+         rollout.log_prob_micro_batch_size_per_gpu),
+    ):  # fmt: skip
+        rows = prompts * rollout.n // ranks
+        if size and not dynamic and rows % size:
+            raise InputError(
+                f"actor_rollout_ref.{key}={size} must divide the {rows} rows of a rank ({prompts} prompts x {rollout.n} "
+                f"rows / {ranks} ranks); or set actor_rollout_ref.actor.use_dynamic_bsz=true"
+            )
 
 
 def check_machine(config: DictConfig) -> None:
