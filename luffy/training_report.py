@@ -55,13 +55,13 @@ def curve(records: Sequence[dict[str, Any]], name: str) -> Curve:
 
 
 def held_out_accuracy(data: dict[str, Any]) -> dict[str, float]:
-    """Validation accuracy in one record: ``avg@N`` and ``greedy``, each the mean over the data sources."""
+    """Validation accuracy in one record: ``avg@N`` and ``greedy``, in this order, each the mean over the data sources."""
     found: dict[str, list[float]] = {}
     for key, value in data.items():
         if match := VALIDATION.match(key):
             greedy = match["source"].endswith(GREEDY_SUFFIX)
             found.setdefault("greedy" if greedy else f"avg@{match['n']}", []).append(float(value))
-    return {name: sum(values) / len(values) for name, values in found.items()}
+    return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
 def summarize(records: Sequence[dict[str, Any]], **facts: Any) -> dict[str, Any]:

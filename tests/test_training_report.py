@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luffy.training_report import summarize
+from luffy.training_report import held_out_accuracy, summarize
 
 AVG8, GREEDY = "val-core/luffy_tiny/acc/mean@8", "val-core/luffy_tiny_greedy/acc/mean@1"
 
@@ -25,6 +25,11 @@ def test_a_look_during_training_is_not_before_it():
     found = summarize([record(1), record(2, **{AVG8: 0.75})])
     assert found["heldout_avg8_before"] is None and found["heldout_before"] == {}
     assert found["heldout_avg8_after"] == 0.75
+
+
+def test_accuracy_has_one_order_whichever_answers_came_first():
+    for data in ({AVG8: 0.5, GREEDY: 0.25}, {GREEDY: 0.25, AVG8: 0.5}):
+        assert list(held_out_accuracy(data).items()) == [("avg@8", 0.5), ("greedy", 0.25)]
 
 
 def test_entropy_is_of_the_last_ten_steps():
