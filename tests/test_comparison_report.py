@@ -110,6 +110,14 @@ def test_report_command(finished):
     assert "(one seed: chance is not ruled out)" in (layout.folder / "report.md").read_text()
 
 
+def test_a_page_of_other_regimes_makes_no_claim_about_the_main_one(tmp_path):
+    page = tmp_path / "page.md"
+    write_report(plan(["teachers"], [0]), Layout(tmp_path), page, title="t", command="c", conclusions=True)
+    text = page.read_text()
+    assert "three teachers of different styles: LUFFY against SFT" in text
+    assert "stalls where the base cannot succeed" not in text and "LUFFY solves more" not in text
+
+
 def result(method: str, seed: int, avg8: float, entropy: float = 0.1) -> CellResult:
     cell = Cell(regime=MAIN, method=METHODS[method], seed=seed, steps=20)
     shares = dict.fromkeys(("pass8", "greedy", "harder_avg8", "harder_pass8", "response_length"), 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from luffy.comparison.methods import LUFFY, METHODS, ON_POLICY, SFT
@@ -39,7 +39,7 @@ class Regime:
     overrides: tuple[str, ...] = ()
 
 
-SHORT, LONG = 20, 96  # steps
+SHORT, LONG, LONGEST = 20, 96, 250  # steps
 MAIN = Regime(name="main", title="2 048 right traces", steps=SHORT, methods=tuple(METHODS))
 
 
@@ -49,6 +49,9 @@ def _few(traces: int) -> Regime:
 
 
 FEWEST = _few(16)
+OVERTRAINED = replace(
+    FEWEST, name="traces_16_long", title=f"16 traces, {LONGEST} steps", steps=LONGEST, prompts=16, points=5
+)
 
 REGIMES: Mapping[str, Regime] = MappingProxyType(
     {
@@ -58,6 +61,7 @@ REGIMES: Mapping[str, Regime] = MappingProxyType(
             FEWEST,
             _few(64),
             _few(256),
+            OVERTRAINED,
             Regime(
                 name="wrong_traces",
                 title="half of the traces wrong",

@@ -11,6 +11,7 @@ from luffy.comparison.cells import Cell
 from luffy.comparison.collect import CellResult, collect
 from luffy.comparison.curves import draw
 from luffy.comparison.layout import Layout
+from luffy.comparison.regimes import MAIN
 from luffy.comparison.statements import (
     ACCURACY_MARGIN,
     ENTROPY_MARGIN,
@@ -81,9 +82,10 @@ def _introduction(cells: Sequence[Cell], results: Sequence[CellResult], command:
 
 def _conclusions(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[str]:
     regimes = {cell.regime.name for cell in cells}
-    statements = [judge_stall(results), *(judge(claim, results) for claim in PAPER_CLAIMS)]
     sections = ["## What was and was not reproduced", RULES]
-    sections.append("\n".join(f"* {statement.sentence()}" for statement in statements))
+    if MAIN.name in regimes:
+        statements = [judge_stall(results), *(judge(claim, results) for claim in PAPER_CLAIMS)]
+        sections.append("\n".join(f"* {statement.sentence()}" for statement in statements))
     others = [judge(claim, results) for claim in REGIME_CLAIMS if claim.regime in regimes]
     if others:
         table = markdown([HEADINGS, *(statement.row() for statement in others)]).rstrip()
