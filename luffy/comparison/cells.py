@@ -13,7 +13,7 @@ from luffy.errors import InputError
 
 VERSION = 2  # raise it when the same parameters come to give another result
 PARTS = {"short": (MAIN.name, FEWEST.name), "main": (MAIN.name,), "regimes": tuple(REGIMES)[1:], "all": tuple(REGIMES)}
-"""Which regimes; the first takes about 90 minutes with three seeds on 2 cores."""
+"""Which regimes; the first takes 70 to 90 minutes with three seeds on 2 cores."""
 
 
 @dataclass(frozen=True, kw_only=True)
