@@ -13,7 +13,7 @@ from luffy.command_line import run
 from luffy.comparison.cells import PARTS, Cell, plan, plan_variants
 from luffy.comparison.layout import Layout
 from luffy.comparison.methods import ABLATIONS, ablation
-from luffy.comparison.regimes import REGIMES
+from luffy.comparison.regimes import MAIN, REGIMES
 from luffy.comparison.report import write_report
 from luffy.comparison.runner import Runner
 
@@ -58,7 +58,8 @@ def main() -> int:
     else:
         names = arguments.regimes or PARTS[arguments.part]
         cells = plan(names, arguments.seeds, steps=arguments.steps)
-        title, default, command = "The methods in miniature", "report.md", "exp_scripts/compare.sh"
+        title = "The methods in miniature" + ("" if MAIN.name in names else ": other regimes")
+        default, command = "report.md", "exp_scripts/compare.sh"
     failures = {} if arguments.action == "report" else Runner(layout).run(cells)
     document = arguments.document or arguments.output_dir / default
     missing = write_report(cells, layout, document, title=title, command=command, conclusions=conclusions)
