@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Learning to reason under off-policy guidance, as an extension of veRL",
     python_requires=">=3.10,<3.13",
-    packages=[*find_packages(include=["luffy", "luffy.*"]), "verl.mix_src", "verl.mix_src.cpu", "verl.mix_src.config", "verl.mix_src.config.sft"],
+    packages=[*find_packages(include=["luffy", "luffy.*"]), "verl.mix_src", "verl.mix_src.cpu", "verl.mix_src.preflight", "verl.mix_src.config", "verl.mix_src.config.sft"],
     package_data={"luffy": ["**/*.json", "**/*.jinja"], "verl.mix_src.config": ["*.yaml", "*/*.yaml", "*/*.jinja", "*/*/*.yaml"]},
     entry_points={"verl.plugins": ["mix_src = verl.mix_src.register"]},
 )

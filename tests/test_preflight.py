@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 
 from luffy.errors import InputError
 from verl.mix_src import preflight
+from verl.mix_src.preflight import machine, ray_cluster
 from verl.mix_src.sole_run import SoleRun
 
 TRAIN = [sys.executable, "-m", "verl.mix_src.main_mix_ppo"]
@@ -144,7 +145,7 @@ def test_more_gpus_than_there_are(ready: list[str]) -> None:
 
 def test_another_training(ready: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = SoleRun(tmp_path / "lock")
-    monkeypatch.setattr(preflight, "SOLE_RUN", lock)
+    monkeypatch.setattr(ray_cluster, "SOLE_RUN", lock)
     with lock.held() as mine:
         assert mine
         (problem,) = problems(*ready)
@@ -162,7 +163,7 @@ def test_ray_session_left_over(ready: list[str], tmp_path: Path, monkeypatch: py
     note = tmp_path / "ray_current_cluster"
     with socket.create_server(("127.0.0.1", 0)) as server:
         note.write_text(f"127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(preflight, "RAY_ADDRESS_FILE", note)
+        monkeypatch.setattr(ray_cluster, "RAY_ADDRESS_FILE", note)
         assert "ray stop" in problems(*ready)[0]
     assert problems(*ready) == []
 
@@ -173,7 +174,7 @@ def test_cluster_that_does_not_answer(ready: list[str], monkeypatch: pytest.Monk
 
 
 def test_another_verl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "VERL_VERSION", "0.8.0")
+    monkeypatch.setattr(machine, "VERL_VERSION", "0.8.0")
     with pytest.raises(InputError, match=r"verl==0\.8\.0"):
         preflight.check_extension()
 

@@ -1,0 +1,43 @@
+"""The extension, and the devices of this machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Iterator
+
+import torch
+from omegaconf import DictConfig
+
+from luffy.errors import InputError
+from verl.mix_src import VERL_VERSION
+from verl.mix_src.preflight.problems import Check
+
+PLUGIN = "verl.mix_src.register"
+
+
+def check_extension() -> None:
+    """Raise InputError unless veRL is of the version that this extension is for, and has loaded it by itself."""
+    version = importlib.metadata.version("verl")
+    if version != VERL_VERSION:
+        raise InputError(f"veRL {version} is installed; this extension is for {VERL_VERSION}: pip install verl=={VERL_VERSION}")
+    if not getattr(sys.modules.get(PLUGIN), "LOADED", False):
+        raise InputError(
+            "veRL did not load its plugin 'mix_src': install the project (pip install -e .) and leave "
+            "VERL_USE_EXTERNAL_PLUGINS unset"
+        )
+
+
+def _gpus(config: DictConfig) -> Iterator[str]:
+    if config.trainer.device == "cpu" or os.environ.get("RAY_ADDRESS"):
+        return
+    wanted, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
+    if wanted > found:
+        yield (
+            f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; lower it, join a Ray cluster "
+            "(RAY_ADDRESS), or run the embedded example with profile=cpu"
+        )
+
+
+CHECKS: tuple[Check, ...] = (_gpus,)

@@ -1,0 +1,53 @@
+"""The Ray cluster that a run starts, or joins."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from verl.mix_src.preflight.problems import Check
+from verl.mix_src.sole_run import SOLE_RUN
+
+RAY_ADDRESS_FILE = Path("/tmp/ray/ray_current_cluster")  # where Ray notes a cluster that was started by hand
+
+
+def _own_cluster(config: DictConfig) -> Iterator[str]:
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    if not SOLE_RUN.is_free():
+        yield (
+            "another training runs on this machine, and veRL's weight sync mixes up two local Ray clusters: wait for it, or "
+            "let both join one cluster (ray start --head, then RAY_ADDRESS)"
+        )
+    if RAY_ADDRESS_FILE.is_file() and _answers(address := RAY_ADDRESS_FILE.read_text().strip()):
+        yield f"a Ray session runs at {address} already: end it (ray stop), or join it (RAY_ADDRESS={address})"
+    for key, value in config.ray_kwargs.get("ray_init", {}).items():
+        if key.endswith("port") and value and _answers(f"127.0.0.1:{value}"):
+            yield f"port {value} (ray_kwargs.ray_init.{key}) is taken: end what uses it or choose another"
+    if config.trainer.nnodes > 1:
+        yield (
+            f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster of that many nodes: start it (ray start) and set "
+            "RAY_ADDRESS"
+        )
+
+
+def _joined_cluster(config: DictConfig) -> Iterator[str]:
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    if address != "auto" and "://" not in address and not _answers(address):
+        yield f"no Ray cluster answers at RAY_ADDRESS={address}: start it (ray start --head) or unset RAY_ADDRESS"
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host or "127.0.0.1", int(port)), timeout=2):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+CHECKS: tuple[Check, ...] = (_own_cluster, _joined_cluster)

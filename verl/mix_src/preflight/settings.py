@@ -1,0 +1,78 @@
+"""The composed config: keys that are wrong or contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from omegaconf import DictConfig, OmegaConf
+
+from luffy.rewards.custom import load_reward
+from verl.mix_src.advantage import ESTIMATOR
+from verl.mix_src.preflight.problems import Check
+from verl.mix_src.reward import reward_options
+from verl.mix_src.rollout import AGENT_NAME, luffy_config
+
+
+def _guidance(config: DictConfig) -> Iterator[str]:
+    luffy, n = luffy_config(config), config.actor_rollout_ref.rollout.n
+    luffy.guidance.check_group_size(n)
+    needs_rollouts = luffy.advantage.baseline == "on_policy" or luffy.guidance.on_demand_below is not None
+    if needs_rollouts and luffy.guidance.n_demonstrations >= n:
+        yield (
+            f"actor_rollout_ref.rollout.n={n} leaves no rollout beside luffy.guidance.n_demonstrations="
+            f"{luffy.guidance.n_demonstrations}, but the advantage or the guidance needs one: raise n"
+        )
+    agent = config.actor_rollout_ref.rollout.agent
+    if agent.default_agent_loop != AGENT_NAME:
+        yield f"actor_rollout_ref.rollout.agent.default_agent_loop must be {AGENT_NAME}: it brings demonstrations in"
+
+
+def _method(config: DictConfig) -> Iterator[str]:
+    luffy, actor = luffy_config(config), config.actor_rollout_ref.actor
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        yield (
+            f"algorithm.adv_estimator={config.algorithm.adv_estimator} would leave demonstrations out of account; "
+            f"keep {ESTIMATOR} and choose with luffy.advantage.*"
+        )
+    if actor.entropy_coeff != luffy.entropy.coefficient:
+        yield f"actor_rollout_ref.actor.entropy_coeff={actor.entropy_coeff} has no effect; set luffy.entropy.coefficient"
+    if actor.use_kl_loss != (luffy.objective.kl_coefficient > 0):
+        yield (
+            "set both or neither: actor_rollout_ref.actor.use_kl_loss=true (loads the reference model) and "
+            f"luffy.objective.kl_coefficient > 0 (its weight; now {luffy.objective.kl_coefficient})"
+        )
+    if not config.trainer.use_v1:
+        yield "trainer.use_v1=false is veRL's deprecated trainer, which this extension does not join; leave it true"
+
+
+def _batches(config: DictConfig) -> Iterator[str]:
+    """veRL cuts a rank's rows into micro-batches of one size, and says so at the first step only."""
+    rollout, actor, prompts = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor, config.data.train_batch_size
+    if prompts % actor.ppo_mini_batch_size:
+        yield (
+            f"data.train_batch_size={prompts} must be a multiple of "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
+        )
+    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = max(1, gpus // OmegaConf.select(actor, "fsdp_config.ulysses_sequence_parallel_size", default=1))
+    for key, dynamic, prompts_at_once, size in (
+        ("actor.ppo_micro_batch_size_per_gpu", actor.use_dynamic_bsz, actor.ppo_mini_batch_size,
+         actor.ppo_micro_batch_size_per_gpu),
+        ("rollout.log_prob_micro_batch_size_per_gpu", rollout.log_prob_use_dynamic_bsz, prompts,
+         rollout.log_prob_micro_batch_size_per_gpu),
+    ):  # fmt: skip
+        rows = prompts_at_once * rollout.n // ranks
+        if size and not dynamic and rows % size:
+            yield (
+                f"actor_rollout_ref.{key}={size} must divide the {rows} rows of a rank ({prompts_at_once} prompts x "
+                f"{rollout.n} rows / {ranks} ranks); or set actor_rollout_ref.actor.use_dynamic_bsz=true"
+            )
+
+
+def _reward(config: DictConfig) -> None:
+    reward_options(config)
+    if custom := config.reward.custom_reward_function.path:
+        load_reward(custom, config.reward.custom_reward_function.name)
+
+
+CHECKS: tuple[Check, ...] = (_guidance, _method, _batches, _reward)
