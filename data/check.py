@@ -6,8 +6,13 @@ Exit code 1 where there are errors, 2 where the file cannot be read.
 import argparse
 import contextlib
 import os
+import sys
+from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.data.check import check_training_file
 from luffy.data.finding import ERROR
 from luffy.data.lengths import load_tokenizer

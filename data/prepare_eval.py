@@ -1,9 +1,13 @@
 """Make the evaluation files: the paper's nine benchmarks, from the hub or local copies, their counts checked."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.data.benchmark_sources import SOURCES
 from luffy.data.evaluation_set import write_evaluation_files
 from luffy.data.system_prompt import KEEP, system_rewriter

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.long_context import LongContext, fetch_model, prepare_model
 
 

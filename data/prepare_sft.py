@@ -1,9 +1,13 @@
 """Make the SFT baseline's set from the training set: one conversation a trace, in veRL's column `messages`."""
 
 import argparse
+import sys
 from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.data.sft import write_sft_set
 
 FOLDER = Path(__file__).parent

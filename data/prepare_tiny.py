@@ -4,8 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.errors import InputError
 from luffy.tiny.dataset import DataRecipe, Teacher
 from luffy.tiny.example import build

@@ -1,8 +1,12 @@
 """Make the training set: fetch or read sources, filter them as the paper does, merge traces, write one parquet file."""
 
+import sys
 from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.data.prepare_command import prepare_from_arguments, train_parser
 
 PUBLISHED = "Elliott/Openr1-Math-46k-8192"

@@ -1,8 +1,12 @@
 """Make the training set's complement, for RL after SFT: the prompts of a larger set that it does not have."""
 
+import sys
 from pathlib import Path
 
-from luffy.command_line import run
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
+from luffy.command_line import explain_missing_packages, run
+
+explain_missing_packages()
 from luffy.data.prepare_command import complement_parser, prepare_from_arguments
 from luffy.data.questions import read_prompt_keys
 

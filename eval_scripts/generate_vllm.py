@@ -1,6 +1,12 @@
 """Evaluate a model on a file of problems: prompts, samples, verdicts (``--help`` lists the flags)."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
 from luffy import command_line
+
+command_line.explain_missing_packages()
 from luffy.evaluation.evaluate import evaluate, show_prompt
 from luffy.evaluation.flags import generation_parser, read_evaluation
 

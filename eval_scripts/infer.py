@@ -1,6 +1,12 @@
 """Ask a model a question and print its answer as it is written (``--help`` lists the flags)."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
 from luffy import command_line
+
+command_line.explain_missing_packages()
 from luffy.evaluation.flags import infer_parser, read_sampling
 from luffy.evaluation.infer import answer
 

@@ -1,6 +1,12 @@
 """Tables and figures from files of scored samples (``--help`` lists the flags)."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
 from luffy import command_line
+
+command_line.explain_missing_packages()
 from luffy.evaluation.flags import report_parser
 from luffy.evaluation.write_report import ReportRequest, write_report
 

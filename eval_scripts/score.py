@@ -1,6 +1,12 @@
 """Score generated samples (``NAME.decoded.jsonl``) without generating anything (``--help`` lists the flags)."""
 
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
 from luffy import command_line
+
+command_line.explain_missing_packages()
 from luffy.evaluation.evaluate import score
 from luffy.evaluation.flags import read_scoring, score_parser
 
