@@ -1,4 +1,5 @@
-"""Make the evaluation files: the paper's nine benchmarks, from the hub or local copies, their counts checked."""
+"""Make the evaluation files: the paper's nine benchmarks, from the hub or local copies, their counts checked; and
+valid.parquet, on which a training validates (AIME 2024 and AIME 2025 eight times each, AMC four times)."""
 
 import argparse
 import sys
@@ -8,13 +9,15 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the envi
 from luffy.command_line import explain_missing_packages, run
 
 explain_missing_packages()
-from luffy.data.benchmark_sources import SOURCES
+from luffy.data.benchmark_sources import SOURCES, VALIDATION
 from luffy.data.evaluation_set import write_evaluation_files
-from luffy.data.system_prompt import KEEP, system_rewriter
+from luffy.data.system_prompt import as_in_training, system_rewriter
 from luffy.errors import InputError
 
+TRAINING_SET = "openr1.parquet"  # of prepare_train.py
 EXAMPLES = """examples:
   python data/prepare_eval.py                                   all nine, from the hub, into data/
+  python data/prepare_eval.py --validation-only                 data/valid.parquet alone, of three open benchmarks
   python data/prepare_eval.py --benchmarks math amc --local math=math500.jsonl amc=amc.parquet
 """
 
@@ -27,6 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--benchmarks", nargs="+", choices=list(SOURCES), default=list(SOURCES), help="default: all nine"
     )
+    parser.add_argument("--validation-only", action="store_true", help=f"write {VALIDATION} alone")
     parser.add_argument(
         "--local",
         nargs="+",
@@ -36,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument("--output-folder", type=Path, default=Path(__file__).parent, help="default: %(default)s")
     parser.add_argument(
-        "--system-prompt", default=KEEP, help="as in prepare_train.py; use the same for training and evaluation"
+        "--system-prompt", help="as in prepare_train.py; default: the training set's (openr1.parquet in the output folder)"
     )
     parser.add_argument(
         "--no-repeats",
@@ -46,9 +50,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order of GPQA's options; default: %(default)s")
     args = parser.parse_args()
     local = dict(_name_and_path(text) for text in args.local)
-    system = system_rewriter(args.system_prompt)
+    system = system_rewriter(args.system_prompt or as_in_training(args.output_folder / TRAINING_SET))
     written = write_evaluation_files(
-        args.benchmarks, args.output_folder, local=local, system=system, repeats=not args.no_repeats, seed=args.seed
+        args.benchmarks,
+        args.output_folder,
+        local=local,
+        system=system,
+        repeats=not args.no_repeats,
+        validation_only=args.validation_only,
+        seed=args.seed,
     )
     for path, rows in written.items():
         print(f"{rows} rows: {path}")

@@ -10,7 +10,7 @@ prepare() {
     return
   fi
   [ -e data/openr1.parquet ] || given data.train_files || "$python" data/prepare_train.py
-  [ -e data/valid.parquet ] || given data.val_files || "$python" data/prepare_eval.py
+  [ -e data/valid.parquet ] || given data.val_files || "$python" data/prepare_eval.py --validation-only
   [ -e models/Qwen2.5-Math-7B-16k ] || given "$1" || given paper_model ||
     "$python" data/prepare_model.py --source Qwen/Qwen2.5-Math-7B --output models/Qwen2.5-Math-7B-16k
 }

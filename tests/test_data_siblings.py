@@ -110,6 +110,7 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
     assert run_script(monkeypatch, "prepare_eval.py", "--local", *copies, "--output-folder", folder) == 0
     files = {path.name: read_rows(path) for path in folder.iterdir()}
     assert {name: len(rows) for name, rows in files.items()} == {
+        "valid.parquet": 30 * 8 + 30 * 8 + 83 * 4,
         "valid.all.parquet": 6023,
         "valid.arc_c.parquet": 1172,
         "valid.gpqa.parquet": 198,
@@ -120,6 +121,10 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
     for row in files["valid.all.parquet"]:
         counts[row["data_source"]] = counts.get(row["data_source"], 0) + 1
     assert counts == {"aime": 960, "aime25": 960, "amc": 2656, "math": 500, "minerva": 272, "olympiad_bench": 675}
+    rows = [(row["data_source"], row["prompt"][-1]["content"]) for row in files["valid.parquet"]]
+    assert {name: (len({p for n, p in rows if n == name}), sum(n == name for n, _ in rows)) for name, _ in rows} == {
+        "aime": (30, 240), "aime25": (30, 240), "amc": (83, 332),
+    }  # fmt: skip
     assert files["valid.all.parquet"][-1]["reward_model"] == {"style": "rule", "ground_truth": "1, 2"}
     assert files["valid.arc_c.parquet"][0]["reward_model"]["ground_truth"] == "C"
     assert "\nC) y\n" in files["valid.arc_c.parquet"][0]["prompt"][-1]["content"]
@@ -128,6 +133,35 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
     assert letters == set("ABCD")
     for row in files["valid.gpqa.parquet"]:
         assert f"\n{row['reward_model']['ground_truth']}) right\n" in row["prompt"][-1]["content"]
+
+
+def test_the_validation_file_alone(monkeypatch, tmp_path):
+    names = ("aime", "aime25", "amc")
+    copies = [f"{name}={local_copy(tmp_path, name, SOURCES[name].count)}" for name in names]
+    arguments = ["--validation-only", "--local", *copies, "--output-folder", tmp_path / "out"]
+    assert run_script(monkeypatch, "prepare_eval.py", *arguments) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["valid.parquet"]
+
+
+def test_a_benchmark_that_fails_keeps_its_own_file_back_alone(monkeypatch, tmp_path, capsys):
+    short, whole = local_copy(tmp_path, "gpqa", 3), local_copy(tmp_path, "minerva", 272)
+    arguments = ["--benchmarks", "gpqa", "minerva", "--local", f"gpqa={short}", f"minerva={whole}"]
+    assert run_script(monkeypatch, "prepare_eval.py", *arguments, "--output-folder", tmp_path / "out") == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["valid.all.parquet"]
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "has 3 problems of benchmark 'gpqa', which has 198" in line and "(written: valid.all.parquet)" in line
+
+
+@pytest.mark.parametrize(("system", "expected"), [("Think.", ["Think."]), ("none", [])])
+def test_prompts_have_the_training_sets_system_message(monkeypatch, tmp_path, system, expected):
+    source = write_lines(tmp_path / "train.jsonl", [problem(1, trace("2"))])
+    train = ["--source", source, "--system-prompt", system, "--output", tmp_path / "openr1.parquet"]
+    assert run_script(monkeypatch, "prepare_train.py", *train) == 0
+    copy = local_copy(tmp_path, "minerva", 272)
+    arguments = ["--benchmarks", "minerva", "--local", f"minerva={copy}", "--output-folder", tmp_path]
+    assert run_script(monkeypatch, "prepare_eval.py", *arguments) == 0
+    prompt = read_rows(tmp_path / "valid.all.parquet")[0]["prompt"]
+    assert [message["content"] for message in prompt if message["role"] == "system"] == expected
 
 
 def test_options_of_gpqa_keep_their_order_for_a_seed(monkeypatch, tmp_path):

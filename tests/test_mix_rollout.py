@@ -7,18 +7,22 @@ have no server at all. ``tests/test_training.py`` runs the loop with vLLM.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
-from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, DictConfigWrap
-from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput, DictConfigWrap
+from verl.utils.dataset.rl_dataset import RLHFDataset, get_dataset_class
 from verl.workers.rollout.replica import TokenOutput
 
 from luffy.tiny.tokenizer import build_tokenizer, prompt_ids, response_ids
-from verl.mix_src.rollout import DEMONSTRATION, MixAgentLoop, MixAgentLoopOutput, request_seed
+from verl.mix_src.dataset import PlacedDataset
+from verl.mix_src.rollout import AGENT_NAME, DEMONSTRATION, MixAgentLoop, MixAgentLoopOutput, MixAgentLoopWorker, request_seed
 
 TOKENIZER = build_tokenizer()
 BUDGET = 8
@@ -156,3 +160,46 @@ def test_a_request_has_a_seed_of_its_place_alone():
     assert not set(seeds) & {request_seed(1, False, *place) for place in places}
     assert not set(seeds) & {request_seed(0, True, *place) for place in places}
     assert request_seed(0, False, torch.tensor(1), 2, 3) == request_seed(0, 0, 1, 2, 3)
+
+
+class Worker(MixAgentLoopWorker):
+    """The worker without Ray and queue: what it would ask of the engine is kept by its client."""
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config, self.llm_client, self.tokenizer, self.processor = config, Server(), TOKENIZER, None
+        self.dataset_cls, self.hf_model_type = PlacedDataset, None
+
+    async def _agent_loop_postprocess(self, output: AgentLoopOutput, validate: bool, **row: Any) -> None:
+        pass
+
+
+def asked_seeds(config: DictConfig, rows: list[dict[str, Any]], sessions: int = 1) -> list[int]:
+    """Seeds of the requests for ``rows``, in their order."""
+    worker = Worker(config)
+
+    async def ask() -> None:
+        for row, session in itertools.product(rows, range(sessions)):
+            place = {"step": 4, "sample_index": 0, "rollout_n": session, "validate": True}
+            await worker._run_agent_loop(
+                {"temperature": 1.0}, place, agent_name=AGENT_NAME, trace=False, session_id=session, global_steps=4, **row
+            )
+
+    asyncio.run(ask())
+    return [request["sampling_params"]["seed"] for request in worker.llm_client.requests]
+
+
+def test_each_repeat_of_a_problem_draws_its_own_sample(config, tmp_path):
+    """Eight repeats of one problem, and another source that counts from 0 as well, as validation files have them."""
+    rows = [
+        {"prompt": [{"role": "user", "content": "1+2"}], "data_source": source, "extra_info": {"index": 0},
+         "reward_model": {"style": "rule", "ground_truth": "3"}}
+        for source in ("aime", "amc") for _ in range(8)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "valid.parquet")
+    assert config.data.custom_cls.name == PlacedDataset.__name__
+    kind = get_dataset_class(config.data)
+    data = kind([str(tmp_path / "valid.parquet")], TOKENIZER, config.data)
+    seeds = asked_seeds(config, [data[i] for i in range(16)])
+    assert len(set(seeds)) == 16
+    assert asked_seeds(config, [data[i] for i in reversed(range(16))]) == seeds[::-1]  # whoever asks, in whatever order
+    assert len({*seeds, *asked_seeds(config, [data[0]], sessions=8)}) == 16 + 7

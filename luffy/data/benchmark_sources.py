@@ -11,6 +11,7 @@ from typing import Any
 ReadProblem = Callable[[Mapping[str, Any], str], tuple[str, str]]
 
 LETTERS = "ABCDEFGHIJ"
+VALIDATION = "valid.parquet"  # what a training validates on, every few steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class BenchmarkSource:
         read: turns a row into question and gold answer.
         file: the evaluation file that it belongs to.
         repeats: rows a problem has in that file, as in the published ones (avg@32).
+        validation: rows a problem has in :data:`VALIDATION`; 0: it is not in it.
     """
 
     name: str
@@ -38,6 +40,7 @@ class BenchmarkSource:
     read: ReadProblem
     file: str = "valid.all.parquet"
     repeats: int = 1
+    validation: int = 0
 
 
 def _plain(question: str, answer: str) -> ReadProblem:
@@ -82,6 +85,7 @@ SOURCES = {
             count=30,
             read=_plain("problem", "answer"),
             repeats=32,
+            validation=8,
         ),
         BenchmarkSource(
             name="aime25",
@@ -90,6 +94,7 @@ SOURCES = {
             count=30,
             read=_plain("problem", "answer"),
             repeats=32,
+            validation=8,
         ),
         BenchmarkSource(
             name="amc",
@@ -99,6 +104,7 @@ SOURCES = {
             count=83,
             read=_plain("problem", "answer"),
             repeats=32,
+            validation=4,
         ),
         BenchmarkSource(
             name="math",

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from luffy.data import hub, schema
 from luffy.data.atomic import replacing
-from luffy.data.benchmark_sources import SOURCES, BenchmarkSource
+from luffy.data.benchmark_sources import SOURCES, VALIDATION, BenchmarkSource
 from luffy.data.files import columns_of, find_files, read_batches
 from luffy.data.layout import ABILITY
 from luffy.data.system_prompt import SystemRewriter
@@ -30,9 +30,10 @@ def write_evaluation_files(
     local: Mapping[str, Path],
     system: SystemRewriter,
     repeats: bool = True,
+    validation_only: bool = False,
     seed: int = 0,
 ) -> dict[Path, int]:
-    """Write the evaluation files that hold some benchmarks.
+    """Write the evaluation files that hold some benchmarks, and the validation file where all of its own are among them.
 
     Args:
         names: keys of :data:`~luffy.data.benchmark_sources.SOURCES`.
@@ -40,24 +41,43 @@ def write_evaluation_files(
         local: local files or folders by benchmark: the hub's columns, or an evaluation file that contains it.
         system: adds the system message.
         repeats: write problems of avg@32 benchmarks 32 times, as the published files do.
+        validation_only: write the validation file alone.
         seed: of the order of GPQA's options.
 
     Returns:
         Rows written, by file.
 
     Raises:
-        InputError: for a benchmark that cannot be fetched, is broken, or has another number of problems than it should.
+        InputError: for a benchmark that cannot be fetched, is broken, or has another number of problems than it should;
+            the files without such a benchmark are written first.
     """
-    problems = {
-        name: _load(SOURCES[name], local.get(name), seed) for name in tqdm(names, unit=" benchmarks", desc="read")
+    contents = _contents(names, repeats, validation_only)
+    needed = dict.fromkeys(name for members in contents.values() for name in members)
+    problems: dict[str, list[tuple[str, str]]] = {}
+    failures = []
+    for name in tqdm(needed, unit=" benchmarks", desc="read"):
+        try:
+            problems[name] = _load(SOURCES[name], local.get(name), seed)
+        except InputError as error:
+            failures.append(str(error))
+    written = {
+        folder / file: _write(folder / file, {name: problems[name] for name in members}, members, system)
+        for file, members in contents.items()
+        if members.keys() <= problems.keys()
     }
-    files: dict[str, list[str]] = {}
-    for name in names:
-        files.setdefault(SOURCES[name].file, []).append(name)
-    return {
-        folder / file: _write(folder / file, {name: problems[name] for name in members}, system, repeats)
-        for file, members in files.items()
-    }
+    if failures:
+        others = f" (written: {', '.join(path.name for path in written)})" if written else ""
+        raise InputError("; ".join(failures) + others)
+    return written
+
+
+def _contents(names: Sequence[str], repeats: bool, validation_only: bool) -> dict[str, dict[str, int]]:
+    """Rows that a problem of each benchmark has, by evaluation file."""
+    files: dict[str, dict[str, int]] = {}
+    for name in () if validation_only else names:
+        files.setdefault(SOURCES[name].file, {})[name] = SOURCES[name].repeats if repeats else 1
+    validation = {name: source.validation for name, source in SOURCES.items() if source.validation}
+    return files | ({VALIDATION: validation} if validation.keys() <= set(names) else {})
 
 
 def _load(source: BenchmarkSource, local: Path | None, seed: int) -> list[tuple[str, str]]:
@@ -104,10 +124,15 @@ def _own_problem(row: Mapping[str, Any]) -> tuple[str, str]:
     return question, row[schema.REWARD_MODEL]["ground_truth"]
 
 
-def _write(path: Path, problems: Mapping[str, Sequence[tuple[str, str]]], system: SystemRewriter, repeats: bool) -> int:
+def _write(
+    path: Path,
+    problems: Mapping[str, Sequence[tuple[str, str]]],
+    repeats: Mapping[str, int],
+    system: SystemRewriter,
+) -> int:
     rows: list[dict[str, Any]] = []
     for name, each in problems.items():
-        for _ in range(SOURCES[name].repeats if repeats else 1):
+        for _ in range(repeats[name]):
             rows.extend(_row(name, index, *problem, system) for index, problem in enumerate(each))
     with replacing(path) as temporary:
         table = pa.Table.from_pylist(rows, schema=schema.arrow_schema("eval"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ DEFAULT = (
     "in \\boxed{}."
 )
 KEEP, NONE = "keep", "none"
+
+logger = logging.getLogger(__name__)
 
 # (chat, whether the source gave a bare question) -> chat
 SystemRewriter = Callable[[Chat, bool], Chat]
@@ -46,11 +49,35 @@ def _text(choice: str) -> str:
         return choice
     if path.suffix != ".parquet":
         return path.read_text(encoding="utf-8").strip()
-    if PROMPT not in columns_of(path):
-        raise InputError(f"{path} has no column '{PROMPT}' to take a system message from (--system-prompt)")
-    first = next(read_batches(path, 1, [PROMPT]), None)
-    messages = first.rows()[0][PROMPT] if first else None
-    system = [message["content"] for message in messages or [] if message["role"] == "system"]
-    if not system:
+    system = first_system_message(path)
+    if system is None:
         raise InputError(f"the first prompt of {path} has no system message (--system-prompt)")
-    return system[0]
+    return system
+
+
+def first_system_message(file: Path) -> str | None:
+    """The system message of a parquet file's first prompt; None where that has none.
+
+    Raises:
+        InputError: where the file cannot be read or has no prompts.
+    """
+    if PROMPT not in columns_of(file):
+        raise InputError(f"{file} has no column '{PROMPT}' to take a system message from (--system-prompt)")
+    first = next(read_batches(file, 1, [PROMPT]), None)
+    messages = first.rows()[0][PROMPT] if first else None
+    return next((message["content"] for message in messages or [] if message["role"] == "system"), None)
+
+
+def as_in_training(file: Path) -> str:
+    """The choice (of :func:`system_rewriter`) that gives evaluation prompts the system message of a training file.
+
+    Args:
+        file: the training file; where it is not there, bare questions get the project's message.
+    """
+    if not file.is_file():
+        logger.warning(
+            "%s is not there, so prompts get the project's system message; make the training set first, or give "
+            "--system-prompt", file,
+        )  # fmt: skip
+        return KEEP
+    return first_system_message(file) or NONE

@@ -23,6 +23,7 @@ from luffy.guidance import Demonstration, demonstration_for_row, prefix_length
 from luffy.guidance_config import GuidanceConfig
 from luffy.run_config import RunConfig
 from luffy.traces import TARGET, TARGET_PROBS, TARGET_SOURCE, read_traces, trace_tokens
+from verl.mix_src.dataset import place_of
 
 AGENT_NAME = "mix_agent"
 GREEDY = "greedy"  # column of a validation row: one greedy answer instead of a sampled one
@@ -92,7 +93,7 @@ class MixAgentLoop(SingleTurnAgentLoop):
             row=int(row["session_id"]),
             group_size=self.rollout_config.n,
             step=int(row["global_steps"]),
-            prompt_key=int(row["index"]),
+            prompt_key=place_of(row),
         )
 
     async def _continue(
@@ -179,9 +180,8 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
             if row.get(GREEDY):
                 apply_greedy_sampling_params(params)
         if self._run.seeded_sampling:
-            params["seed"] = request_seed(
-                self._run.seed, trajectory["validate"], trajectory["step"], row["index"], row["session_id"]
-            )
+            place = trajectory["validate"], trajectory["step"], place_of(row), row["session_id"]
+            params["seed"] = request_seed(self._run.seed, *place)
         if agent_name != AGENT_NAME:
             return await super()._run_agent_loop(params, trajectory, agent_name=agent_name, trace=trace, **row)
         with rollout_trace_attr(**trajectory, name="agent_loop", trace=trace):
@@ -195,9 +195,10 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
 
 
 def request_seed(seed: int, *place: int) -> int:
-    """A 31-bit seed for one request, from the run's seed and the request's place (split, step, prompt, session).
+    """A 31-bit seed for one request, from the run's seed and the request's place (split, step, row of the data, session).
 
-    With a seed of its own a request draws the same tokens whatever else is in the engine's batch.
+    With a seed of its own a request draws the same tokens whatever else is in the engine's batch, and whichever worker
+    asks.
     """
     digest = hashlib.sha256(repr((seed, *(int(part) for part in place))).encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
