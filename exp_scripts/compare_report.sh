@@ -2,4 +2,5 @@
 # The report of the runs that compare.sh has finished, written again: compare_report.sh [flags of compare.sh]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-exec .venv/bin/python -m luffy.comparison report "$@"
+source exp_scripts/profile.sh
+exec "$VENV/bin/python" -m luffy.comparison report "$@"

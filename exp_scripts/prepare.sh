@@ -1,7 +1,7 @@
 # Sourced by run.sh and train_sft.sh. prepare MODEL_KEY [hydra overrides]: set up what is missing of packages, data and start
 # model; MODEL_KEY is the override that names another start model. A dry run works with what is installed.
 prepare() {
-  local overrides=" ${*:2} " python=.venv/bin/python
+  local overrides=" ${*:2} " python=$VENV/bin/python
   given() { [[ $overrides == *" $1="* ]]; }
   if [[ $overrides == *" dry_run=true "* ]] && [ -x "$python" ]; then return; fi
   bash exp_scripts/setup.sh

@@ -7,4 +7,4 @@ source exp_scripts/prepare.sh
 experiment=$1
 shift
 prepare actor_rollout_ref.model.path "$@"
-exec .venv/bin/python -m verl.mix_src.main_mix_ppo profile="$PROFILE" experiment="$experiment" "$@"
+exec "$VENV/bin/python" -m verl.mix_src.main_mix_ppo profile="$PROFILE" experiment="$experiment" $(machine_overrides) "$@"

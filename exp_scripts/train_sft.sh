@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
 source exp_scripts/prepare.sh
 prepare model.path "$@"
-exec .venv/bin/python -m verl.mix_src.main_sft profile="$PROFILE" "$@"
+exec "$VENV/bin/python" -m verl.mix_src.main_sft profile="$PROFILE" $(machine_overrides) "$@"

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
 sft=${SFT_RUN:-outputs/sft}
 [ -f "$sft/summary.json" ] || bash exp_scripts/train_sft.sh trainer.default_local_dir="$sft"
-model=$(.venv/bin/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["hf_model"])' "$sft/summary.json")
+model=$("$VENV/bin/python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["hf_model"])' "$sft/summary.json")
 if [ "$PROFILE" = gpu ]; then
   set -- data.train_files=data/openr1_complement.parquet "$@"
 fi
