@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +16,28 @@ STYLE = {
     "savefig.dpi": 150,
     "font.size": 10,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.alpha": 0.3,
-    "axes.axisbelow": True,
     "legend.framealpha": 0.8,
     "legend.fontsize": 8,
     "svg.hashsalt": "luffy",  # the same figure gives the same file
 }
 PANEL = (4.8, 3.4)  # inches of one panel
+MOST_INSIDE = 6  # lines that a legend inside of the axes names
+LEGEND_INCHES = 2.2  # width of one beside them
+FEW = 30  # points of a line that is drawn with marks
 
 
 @contextmanager
-def figure(path: str | Path, *, panels: int = 1) -> Iterator[list[Axes]]:
+def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0]) -> Iterator[list[Axes]]:
     """Draw a figure and save it.
 
     Args:
         path: where to save it, without a suffix: ``path.png`` and ``path.svg`` are written.
         panels: axes side by side.
+        width: of one of them, in inches.
 
     Yields:
         The axes, from left to right.
@@ -45,7 +49,7 @@ def figure(path: str | Path, *, panels: int = 1) -> Iterator[list[Axes]]:
 
     with pyplot.rc_context(STYLE):
         drawing, axes = pyplot.subplots(
-            1, panels, figsize=(PANEL[0] * panels, PANEL[1]), layout="constrained", squeeze=False
+            1, panels, figsize=(width * panels, PANEL[1]), layout="constrained", squeeze=False
         )
         try:
             yield list(axes[0])
@@ -54,9 +58,48 @@ def figure(path: str | Path, *, panels: int = 1) -> Iterator[list[Axes]]:
             pyplot.close(drawing)
 
 
+def line(axis: Axes, xs: Sequence[float], ys: Sequence[float], **options: Any) -> None:
+    """A line whose points are marked where they are few, so that a single one is seen as well."""
+    axis.plot(xs, ys, marker="o" if len(xs) < FEW else None, markersize=4, clip_on=False, zorder=3, **options)
+
+
+def step_axis(axis: Axes, label: str = "step") -> None:
+    """A horizontal axis of training steps: whole numbers, and a single one stands in its middle."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_xlabel(label)
+    _widen(axis.set_xlim, axis.dataLim.intervalx, 1.0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+
+
+def share_axis(axis: Axes, label: str, *, most: float = 1.0) -> None:
+    """A vertical axis of shares, from 0 to ``most`` whatever the data, so that a line at either border is seen whole."""
+    axis.set_ylabel(label)
+    axis.set_ylim(0, most)
+
+
+def value_axis(axis: Axes, label: str) -> None:
+    """A vertical axis of values that are never below 0; it begins there, and a constant is no noise."""
+    low, high = axis.dataLim.intervaly
+    axis.set_ylabel(label)
+    if low >= 0:
+        axis.set_ylim(0, 1.05 * high if high > 0 else 1.0)
+
+
+def _widen(set_limits: Any, interval: Sequence[float], least: float) -> None:
+    """Limits around data that have no width of their own."""
+    low, high = interval
+    if low == high:
+        set_limits(low - least, high + least)
+
+
 def legend(axis: Axes, **options: Any) -> None:
-    """A legend, where anything has a label."""
-    if axis.get_legend_handles_labels()[0]:
+    """A legend, where anything has a label; a long one stands beside the axes, which keep their size."""
+    count = len(axis.get_legend_handles_labels()[0])
+    if count > MOST_INSIDE and not options:
+        axis.figure.set_figwidth(axis.figure.get_figwidth() + LEGEND_INCHES)
+        options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}
+    if count:
         axis.legend(**options)
 
 

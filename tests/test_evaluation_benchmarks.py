@@ -6,8 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from luffy.benchmarks import BENCHMARKS, Benchmark, benchmark
+from luffy.data.benchmark_sources import SOURCES
 from luffy.errors import InputError
-from luffy.evaluation.benchmarks import BENCHMARKS, benchmark, describe, load_problems
+from luffy.evaluation.problems import describe, load_problems
 from luffy.rewards import kind_for
 
 REAL = Path(os.environ.get("LUFFY_BENCHMARKS", Path(__file__).resolve().parents[2] / "shared" / "benchmarks"))
@@ -39,7 +41,10 @@ def test_repeated_rows_are_one_problem_with_several_samples(tmp_path):
         (3, "a", "2", "aime", 2),
     ]
     assert len({p.key for p in problems}) == 4
-    assert describe(problems, 2)[1] == "AIME 2024: 1 problems, 4 samples of each, 4 in all"
+    assert describe(problems, 2) == [
+        "math: 3 problems, 4 to 8 samples of each, 16 in all (not the 500 problems of MATH-500, so it stays 'math' in tables)",
+        "aime: 1 problems, 4 samples of each, 4 in all (not the 30 problems of AIME 2024, so it stays 'aime' in tables)",
+    ]
 
 
 def test_a_problems_key_is_the_same_in_every_file(tmp_path):
@@ -50,7 +55,7 @@ def test_a_problems_key_is_the_same_in_every_file(tmp_path):
 
 def test_limit_counts_rows(tmp_path):
     path = write(tmp_path / "p.parquet", [make_row("a"), make_row("a"), make_row("b")])
-    assert [p.repeats for p in load_problems(path, limit=2)] == [2]
+    assert [(p.repeats, p.of) for p in load_problems(path, limit=2)] == [(2, 2)]
 
 
 def test_several_golds_are_kept(tmp_path):
@@ -62,6 +67,12 @@ def test_several_golds_are_kept(tmp_path):
     [
         ([make_row(), make_row(gold="")], "row 1: no gold answer"),
         ([make_row(reward_model={"style": "rule"})], "row 0: no gold answer"),
+        ([make_row(gold=float("nan"))], "row 0: no gold answer"),
+        ([make_row(gold=float("inf"))], "row 0: no gold answer"),
+        ([make_row(), make_row(gold="NaN")], "row 1: no gold answer"),
+        ([make_row(gold=["1", ""])], "row 0: no gold answer"),
+        ([make_row(source=None)], "row 0: column 'data_source' must be text"),
+        ([make_row(source=" ")], "row 0: column 'data_source' must be text"),
         ([make_row(prompt="text")], "row 0: column 'prompt' must be a list of messages"),
         ([{"data_source": "math", "question": "?"}], "no column prompt, reward_model; it has data_source, question"),
     ],
@@ -87,8 +98,50 @@ def test_groups_and_kinds_of_the_papers_benchmarks():
     assert [b.name for b in BENCHMARKS if b.group == "in-distribution"] == [
         "aime", "aime25", "amc", "math", "minerva", "olympiad_bench"
     ]  # fmt: skip
-    assert {b.name for b in BENCHMARKS if kind_for(b.name) == "choice"} == {"arc_c", "gpqa", "mmlu_pro"}
-    assert benchmark("my_set").title == "my_set" and benchmark("my_set").group == "other"
+    choices = {"arc_c", "gpqa", "mmlu_pro", "gpqa_main", "gpqa_extended"}
+    assert {b.name for b in BENCHMARKS if kind_for(b.name) == "choice"} == choices
+    assert benchmark("my_set", problems=3).title == "my_set" and benchmark("my_set", problems=3).group == "other"
+
+
+def test_sizes_and_repeats_are_those_of_the_sources():
+    sizes = {b.name: (b.problems, b.samples) for b in BENCHMARKS if b.group != "other"}
+    assert {name: (source.count, source.repeats) for name, source in SOURCES.items()} == sizes
+
+
+@pytest.mark.parametrize(
+    ("title", "names"),
+    [
+        ("MATH-500", "MATH-500 math500 math_500 HuggingFaceH4/MATH-500 Math-500 ＭＡＴＨ－５００"),
+        ("AIME 2024", "AIME2024 aime_2024 AIME-24 aime24 HuggingFaceH4/aime_2024 Maxwell-Jia/AIME_2024 AIME'24"),
+        ("AIME 2025", "aime25 AIME2025 aime-2025 math-ai/aime25 opencompass/AIME2025 AIME_2025"),
+        ("AMC", "AI-MO/aimo-validation-amc aimo_validation_amc"),
+        ("Minerva", "math-ai/minervamath minerva_math Minerva-Math"),
+        ("Olympiad", "olympiad_bench OlympiadBench knoveleng/OlympiadBench Hothan/OlympiadBench"),
+        ("ARC-c", "arc_c ARC-C ARC-Challenge arc_challenge allenai/ai2_arc/ARC-Challenge allenai/ai2_arc:ARC-Challenge"),
+        ("GPQA-diamond", "gpqa_diamond GPQA-Diamond Idavidrein/gpqa:gpqa_diamond"),
+        ("MMLU-Pro", "mmlu_pro MMLU-Pro TIGER-Lab/MMLU-Pro mmlupro"),
+        ("GPQA-main", "gpqa_main GPQA-Main"),
+        ("GPQA-extended", "gpqa_extended"),
+    ],
+)
+def test_usual_spellings_are_one_benchmark_whatever_part_of_it_is_there(title, names):
+    assert [benchmark(name, problems=3).title for name in names.split()] == [title] * len(names.split())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["math", "Math", "aime", "amc", "amc23", "minerva", "gpqa", "arc", "olympiad", "mathematics", "math501", "my-math500s"]
+    + ["aime_1983_2024", "AI-MO/aimo-validation-aime", "lighteval/MATH", "gpqa_mine", "mmlu", "luffy_tiny"],
+)
+def test_an_own_set_keeps_its_name(name):
+    assert benchmark(name, problems=40) == Benchmark(name=name, title=name, group="other")
+
+
+def test_a_shared_name_with_all_problems_is_the_benchmark_and_more_of_them_never_are():
+    whole = {"math": 500, "aime": 30, "amc": 83, "minerva": 272, "gpqa": 198, "olympiad_bench": 675}
+    assert {benchmark(name, problems=size).name for name, size in whole.items()} == whole.keys()
+    assert benchmark("MATH-500", problems=5000).title == "MATH-500" and benchmark("MATH-500", problems=5000).group == "other"
+    assert benchmark("gpqa", problems=448).title == "gpqa"
 
 
 @pytest.mark.parametrize(
@@ -110,3 +163,5 @@ def test_the_real_sets_are_recognised(name, expected):
     problems = load_problems(path)
     found = {b: [p.repeats for p in problems if p.benchmark == b] for b in {p.benchmark for p in problems}}
     assert {name: (len(repeats), *set(repeats)) for name, repeats in found.items()} == expected
+    assert all(benchmark(p.benchmark, problems=p.of).name == p.benchmark for p in problems)
+    assert all("stays" not in line for line in describe(load_problems(path, limit=4), 1))  # a part of it is still a part of it

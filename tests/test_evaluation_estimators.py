@@ -1,4 +1,4 @@
-"""pass@k against counting all subsets, and intervals against resampling one problem at a time."""
+"""pass@k against counting all subsets, and intervals against published examples and simulation."""
 
 from itertools import combinations
 from math import sqrt
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy.evaluation.estimators import average_interval, bootstrap_means, mean_interval, pass_at_k
+from luffy.evaluation.estimators import average_interval, mean_interval, pass_at_k
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
@@ -30,32 +30,42 @@ def test_pass_at_k_refuses_impossible_counts(n, c, k):
         pass_at_k(n, c, k)
 
 
-def test_bootstrap_has_the_spread_of_a_mean():
-    scores = [0.0] * 60 + [0.5] * 20 + [1.0] * 20
-    means = bootstrap_means(scores, seed=3, resamples=40_000)
-    assert means.mean() == pytest.approx(0.3, abs=0.002)
-    assert means.std() == pytest.approx(np.std(scores) / sqrt(100), rel=0.02)
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(0, 30, 0, 0.1135), (30, 30, 0.8865, 1), (5, 10, 0.2366, 0.7634), (1, 1, 0.2065, 1), (81, 263, 0.2553, 0.3662)],
+)  # the last one is the example of Newcombe 1998
+def test_one_sample_a_problem_gives_wilsons_interval(right, n, low, high):
+    interval = mean_interval([1.0] * right + [0.0] * (n - right))
+    assert interval.value == right / n
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-5)
 
 
-def test_bootstrap_agrees_with_drawing_problem_by_problem():
-    scores = np.array([0.0, 0.25, 0.25, 1.0, 0.75, 0.0, 0.5])
-    drawn = np.random.default_rng(1).choice(scores, size=(40_000, 7)).mean(axis=1)
-    ours = bootstrap_means(list(scores), seed=2, resamples=40_000)
-    for threshold in (0.1, 0.25, 0.4, 0.6, 0.8):
-        assert (ours < threshold).mean() == pytest.approx((drawn < threshold).mean(), abs=0.01)
+def test_one_right_sample_of_960_is_hardly_more_certain_than_none():
+    none, one = mean_interval([0.0] * 30), mean_interval([0.0] * 29 + [1 / 32])
+    assert none.high == pytest.approx(one.high, abs=0.003) and 0 < one.low < one.value
 
 
-def test_intervals_hold_their_value_and_are_deterministic():
-    interval = mean_interval([1.0, 0.0, 1.0, 1.0])
-    assert interval.value == 0.75 and interval.low < 0.75 < interval.high
-    assert interval == mean_interval([1.0, 0.0, 1.0, 1.0])
-    certain = mean_interval([1.0] * 5)
-    assert (certain.value, certain.low, certain.high) == (1.0, 1.0, 1.0)
+@pytest.mark.parametrize("p", [0.03, 0.3, 0.9])
+@pytest.mark.parametrize(("samples", "unevenness"), [(1, 1.0), (8, 0.5), (32, 5.0)])
+def test_intervals_hold_the_truth_as_often_as_they_say(p, samples, unevenness):
+    draw = np.random.default_rng(7)
+    held, width = 0, 0.0
+    for _ in range(600):
+        rates = draw.beta(p * unevenness, (1 - p) * unevenness, 60)  # problems differ in difficulty
+        interval = mean_interval((draw.binomial(samples, rates) / samples).tolist())
+        held += interval.low <= p <= interval.high
+        width += interval.high - interval.low
+    assert held / 600 > 0.915  # 0.95 less three standard errors and the discreteness of one sample a problem
+    spread = np.sqrt(p * (1 - p) * (1 / samples + (1 - 1 / samples) / (1 + unevenness)) / 60)
+    assert width / 600 < 2 * 2 * 1.96 * spread  # no wider than twice what knowing the spread would give
 
 
 def test_average_weighs_benchmarks_equally_whatever_their_size():
-    interval = average_interval([[1.0] * 500, [0.0, 0.0]])
-    assert (interval.value, interval.low, interval.high) == (0.5, 0.5, 0.5)
-    wide = average_interval([[1.0, 0.0] * 4, [1.0, 0.0] * 4])
+    sure, unsure = mean_interval([1.0] * 500), mean_interval([0.0, 0.0])
+    average = average_interval([sure, unsure])
+    assert average.value == 0.5
+    assert average.low == pytest.approx(0.5 - (1 - sure.low) / 2) and average.high == pytest.approx(0.5 + unsure.high / 2)
     single = mean_interval([1.0, 0.0] * 4)
-    assert (wide.high - wide.low) / (single.high - single.low) == pytest.approx(1 / sqrt(2), rel=0.1)
+    both = average_interval([single, single])
+    assert (both.high - both.low) / (single.high - single.low) == pytest.approx(1 / sqrt(2))
+    assert average_interval([single]).low == pytest.approx(single.low)

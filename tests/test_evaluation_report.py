@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luffy.benchmarks import BENCHMARKS
 from luffy.errors import InputError
 from luffy.evaluation import report
-from luffy.evaluation.benchmarks import BENCHMARKS
 from luffy.evaluation.manifest import GENERATION, claim
 from luffy.evaluation.result_plots import plot_pass_over_temperature
 from luffy.evaluation.results import merge, read_result
@@ -37,8 +37,8 @@ def write_result(path: Path, verdicts: dict[str, list[list[bool]]], temperature:
 
 
 VERDICTS = {
-    "math": [[True], [True], [False], [True]],
-    "aime": [[True, False, False, False], [False] * 4],
+    "math500": [[True], [True], [False], [True]],
+    "aime24": [[True, False, False, False], [False] * 4],
     "arc_c": [[True], [False]],
 }
 
@@ -58,21 +58,21 @@ def test_cells_by_hand(result):
     assert math.accuracy.value == 75.0 and list(math.pass_at) == [1]
     assert inside.rows[0].average.value == (12.5 + 75.0) / 2
     assert outside.group == "out-of-distribution" and outside.rows[0].average.value == 50.0
-    assert math.accuracy.low < 75.0 < math.accuracy.high <= 100.0
+    assert (math.accuracy.low, math.accuracy.high) == pytest.approx((30.06, 95.44), abs=0.01)  # Wilson, 3 of 4
 
 
 def test_markdown_has_a_row_a_model_and_a_column_a_benchmark(result):
     lines = report.to_markdown(make_tables([result])).splitlines()
     assert lines[0] == "## In-distribution"
     assert lines[2] == "| Model | AIME 2024 | MATH-500 | Avg. |"
-    assert lines[4].startswith("| luffy | 12.5 [0.0, 25.0] | 75.0 [25.0, 100.0] | 43.8 [")
+    assert lines[4].startswith("| luffy | 12.5 [") and "] (2 of 30 problems) | 75.0 [30.1, 95.4] (4 of 500 problems) | 43.8 [" in lines[4]
     assert "## Out-of-distribution" in lines
 
 
 def test_a_model_without_a_benchmark_says_how_many_its_average_has(result, tmp_path):
-    other = read_result(write_result(tmp_path / "half.jsonl", {"math": [[True]]}))
+    other = read_result(write_result(tmp_path / "half.jsonl", {"math500": [[True]] * 500}))
     text = report.to_markdown(make_tables([result, other]))
-    assert "| half | – | 100.0 [100.0, 100.0] | 100.0 [100.0, 100.0] (1 of 2) |" in text
+    assert "| half | – | 100.0 [99.2, 100.0] | 100.0 [99.2, 100.0] (1 of 2) |" in text
 
 
 def test_csv_and_json_hold_the_same_numbers(result):
@@ -91,7 +91,7 @@ def test_csv_and_json_hold_the_same_numbers(result):
 
 def test_published_averages_are_the_means_of_their_rows():
     data = report.published_rows()
-    assert data["benchmarks"] == [benchmark.name for benchmark in BENCHMARKS]
+    assert data["benchmarks"] == [benchmark.name for benchmark in BENCHMARKS if benchmark.group != "other"]
     checked = 0
     for row in data["rows"]:
         for scores, average in ((row["scores"][:6], row["average"]), (row["scores"][6:], row["average_out"])):
@@ -102,12 +102,12 @@ def test_published_averages_are_the_means_of_their_rows():
 
 
 def test_published_rows_beside_a_model(tmp_path):
-    whole = {b.name: [[True, False]] for b in BENCHMARKS if b.group == "in-distribution"}
+    whole = {b.name: [[True, False]] * b.problems for b in BENCHMARKS if b.group == "in-distribution"}
     tables = make_tables([read_result(write_result(tmp_path / "m.jsonl", whole))])
     text = report.to_markdown(tables, published=True)
     assert "| *LUFFY (v5)* | 29.4 | 23.1 | 65.6 | 87.6 | 37.5 | 57.2 | 50.1 |" in text
     assert "| *SFT (v5)* | – | – | – | – | – | – | 44.1 |" in text
-    part = make_tables([read_result(write_result(tmp_path / "p.jsonl", {"aime": [[True]], "math": [[True]]}))])
+    part = make_tables([read_result(write_result(tmp_path / "p.jsonl", {"aime24": [[True]], "math500": [[True]]}))])
     text = report.to_markdown(part, published=True)
     assert "| *LUFFY (v1)* | 29.5 | 88.4 | 59.0 |" in text  # the mean of these two, not of all six
     assert "SFT (v5)" not in text

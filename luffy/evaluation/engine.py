@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy import vllm_cpu
+from luffy.evaluation.environment import device_name
 from luffy.evaluation.sample_log import Key
 
 CPU_BATCH_TOKENS = 4096  # vLLM's own default on a CPU
@@ -70,6 +71,21 @@ class Completion:
     finish_reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """What an engine says once it has loaded the model.
+
+    Attributes:
+        sequences: how many it runs at once.
+        device: the name of the GPU, or of the CPU.
+        dtype: what it computes in.
+    """
+
+    sequences: int
+    device: str
+    dtype: str
+
+
 def sample_seed(seed: int, problem: str, sample: int) -> int:
     """The seed of one sample: a function of the run's seed, the problem's key and the sample's number alone.
 
@@ -89,6 +105,7 @@ def build_engine(options: EngineOptions) -> Any:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     if options.devices:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.devices)
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers mean what nvidia-smi means by them
     from vllm import EngineArgs, LLMEngine
     from vllm.usage.usage_lib import UsageContext
 
@@ -124,12 +141,13 @@ def stream_text(engine: Any, token_ids: Sequence[int], sampling: Sampling, *, se
 def serve(connection: Connection, options: EngineOptions, sampling: Sampling) -> None:
     """Run an engine until the other end of the connection closes.
 
-    Sends the number of sequences the engine runs at once; then receives lists of :class:`Request` and sends lists of
-    :class:`Completion`.
+    Sends a :class:`Ready`; then receives lists of :class:`Request` and sends lists of :class:`Completion`.
     """
     os.setpgrp()  # Ctrl-C is for the process that started this one; its end closes the connection
     engine = build_engine(options)
-    if not _sent(connection, engine.vllm_config.scheduler_config.max_num_seqs):
+    config = engine.vllm_config
+    sequences, dtype = config.scheduler_config.max_num_seqs, str(config.model_config.dtype).removeprefix("torch.")
+    if not _sent(connection, Ready(sequences=sequences, device=device_name(engine), dtype=dtype)):
         return
     inbox = Inbox(connection)
     keys: dict[str, Key] = {}

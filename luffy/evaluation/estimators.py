@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, fmean
 
-import numpy as np
-
-RESAMPLES = 10_000
+Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -42,41 +40,34 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def bootstrap_means(scores: Sequence[float], *, seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Means of data sets drawn with replacement from the scores of the problems.
+def mean_interval(scores: Sequence[float]) -> Interval:
+    """The mean of the problems' scores with its 95 % interval over problems, which has a width at 0 and at 1 as well.
 
-    Equal scores are drawn together (a multinomial count of each distinct score), which is the same distribution.
-
-    Args:
-        scores: one score a problem, in [0, 1].
-        seed: seed of the draws.
-        resamples: how many data sets.
-
-    Returns:
-        ``(resamples,)`` float64 means.
-    """
-    values, counts = zip(*sorted(Counter(scores).items()), strict=True)
-    draws = np.random.default_rng(seed).multinomial(len(scores), np.array(counts) / len(scores), size=resamples)
-    return draws @ np.array(values, dtype=np.float64) / len(scores)
-
-
-def mean_interval(scores: Sequence[float], *, seed: int = 0) -> Interval:
-    """The mean of the problems' scores with its 95 % bootstrap interval over problems."""
-    return _interval(float(np.mean(scores)), bootstrap_means(scores, seed=seed))
-
-
-def average_interval(benchmarks: Sequence[Sequence[float]], *, seed: int = 0) -> Interval:
-    """The unweighted mean over benchmarks, as the paper averages, with its 95 % interval.
+    Where a score is 0 or 1 (one sample a problem) this is Wilson's interval. Scores of several samples vary less: as many
+    problems of 0 or 1 as would give their mean the same variance take their place (the effective sample size of
+    surveys). One problem's worth of variance is added on both sides of that comparison, so that problems that all score
+    alike by chance do not seem certain.
 
     Args:
-        benchmarks: for each benchmark one score a problem.
-        seed: seed of the draws; each benchmark is resampled on its own.
+        scores: one score a problem, in [0, 1]; at least one.
+
+    Source: Wilson 1927; the effective size as in Dean and Pagano 2015, with the added problem of this project.
     """
-    means = [bootstrap_means(scores, seed=seed + place) for place, scores in enumerate(benchmarks)]
-    value = float(np.mean([np.mean(scores) for scores in benchmarks]))
-    return _interval(value, np.mean(means, axis=0))
+    mean = fmean(scores)
+    spread = sum((score - mean) ** 2 for score in scores) + 1
+    most = len(scores) * mean * (1 - mean) + 1  # what the spread would be, were each score 0 or 1
+    n = len(scores) * most / spread
+    centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(mean * (1 - mean) / n + Z**2 / (4 * n**2))
+    return Interval(mean, min(max(centre - half, 0.0), mean), max(min(centre + half, 1.0), mean))
 
 
-def _interval(value: float, means: np.ndarray) -> Interval:
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(value, float(low), float(high))
+def average_interval(intervals: Sequence[Interval]) -> Interval:
+    """The unweighted mean of independent estimates, as the paper averages benchmarks, with its 95 % interval.
+
+    Source: Zou and Donner 2008 (the distances from value to bound add up like standard errors, on each side apart).
+    """
+    value = fmean(each.value for each in intervals)
+    below = math.hypot(*(each.value - each.low for each in intervals)) / len(intervals)
+    above = math.hypot(*(each.high - each.value for each in intervals)) / len(intervals)
+    return Interval(value, value - below, value + above)

@@ -11,12 +11,13 @@ from tqdm import tqdm
 
 from luffy.errors import InputError
 from luffy.evaluation import manifest, report
-from luffy.evaluation.engine import Completion, Request
+from luffy.evaluation.engine import Completion, Ready, Request
+from luffy.evaluation.environment import environment
 from luffy.evaluation.generation import generate
 from luffy.evaluation.job import Evaluation, Job, read_job
 from luffy.evaluation.results import read_result
 from luffy.evaluation.sample_log import Key, SampleLog
-from luffy.evaluation.scoring import PENDING, Scorer, Scoring, claim_scores, score_file
+from luffy.evaluation.scoring import PENDING, Scorer, Scoring, check_samples, claim_scores, score_file
 from luffy.evaluation.tables import make_tables
 
 PROMPT_TOO_LONG = "prompt_too_long"
@@ -34,6 +35,7 @@ def evaluate(evaluation: Evaluation) -> None:
     output = evaluation.output_file
     decoded = manifest.decoded_path(output)
     manifest.claim(output, manifest.GENERATION, job.identity(), results=decoded, overwrite=evaluation.overwrite)
+    manifest.note(output, manifest.PLAN, job.plan())
     if evaluation.overwrite:
         output.unlink(missing_ok=True)
     if evaluation.skip_scoring:
@@ -44,7 +46,7 @@ def evaluate(evaluation: Evaluation) -> None:
     with SampleLog(decoded) as samples, Scorer(output, evaluation.scoring) as scorer:
         _generate(job, samples, scorer)
         begin = time.perf_counter()
-        score_file(decoded, scorer)
+        score_file(decoded, scorer, total=len(job.keys()))
         logger.info("finished scoring after another %.1f s", time.perf_counter() - begin)
     _summarize(output, evaluation.output_eval)
 
@@ -75,10 +77,11 @@ def score(
         output = decoded.with_name(decoded.name.removesuffix(".jsonl").removesuffix(".decoded") + ".jsonl")
     if output.resolve() == decoded.resolve():
         raise InputError(f"{decoded}: would be overwritten by its scores; give another --output_file")
+    total = check_samples(decoded, scoring)
     manifest.copy_generation(decoded, output)
     claim_scores(output, scoring, overwrite=overwrite)
     with Scorer(output, scoring) as scorer:
-        score_file(decoded, scorer)
+        score_file(decoded, scorer, total=total)
     _summarize(output, output_eval)
 
 
@@ -97,14 +100,18 @@ def _generate(job: Job, samples: SampleLog, scorer: Scorer | None) -> None:
     if requests:
         with tqdm(total=len(keys), initial=len(samples.done), unit="sample", desc="generating", smoothing=0.02) as bar:
             _run_engines(job, requests, samples, scorer, bar)
+    elif missing:
+        manifest.note_environment(job.evaluation.output_file, environment())
     samples.finish()
 
 
 def _run_engines(job: Job, requests: Sequence[Request], samples: SampleLog, scorer: Scorer | None, bar: tqdm) -> None:
     tokens, begin = 0, 0.0
 
-    def on_ready() -> None:
+    def on_ready(ready: Ready) -> None:
         nonlocal begin
+        where = environment(device=ready.device, dtype=ready.dtype)
+        manifest.note_environment(job.evaluation.output_file, where)
         begin = time.perf_counter()
         bar.unpause()  # the time left counts from here
 

@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from luffy.errors import InputError
-from luffy.evaluation.engine import Completion, EngineOptions, Request, Sampling, serve
+from luffy.evaluation.engine import Completion, EngineOptions, Ready, Request, Sampling, serve
 
 AHEAD = 2  # requests that an engine holds, as a multiple of those it runs at once: it never waits for the next
 STOP_SECONDS = 10
@@ -30,7 +30,7 @@ def generate(
     engines: Sequence[EngineOptions],
     sampling: Sampling,
     *,
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[Ready], None] = lambda ready: None,
 ) -> Iterator[Completion]:
     """Generate samples on several engines at once.
 
@@ -41,7 +41,7 @@ def generate(
         requests: the samples to generate.
         engines: one entry for each copy of the model.
         sampling: how tokens are drawn, for all of them.
-        on_ready: called when all engines have loaded the model.
+        on_ready: called when all engines have loaded the model, with what the first of them says.
 
     Yields:
         Completions, in the order in which they finish.
@@ -55,9 +55,10 @@ def generate(
     context = multiprocessing.get_context("spawn")
     workers = [_start(context, options, sampling) for options in engines]
     try:
-        for worker in workers:
-            worker.room = AHEAD * _receive(worker)
-        on_ready()
+        loaded: list[Ready] = [_receive(worker) for worker in workers]
+        for worker, ready in zip(workers, loaded, strict=True):
+            worker.room = AHEAD * ready.sequences
+        on_ready(loaded[0])
         outstanding = len(waiting)
         while outstanding:
             _share_out(waiting, workers)
@@ -100,7 +101,7 @@ def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
 
 
 def _receive(worker: _Worker) -> Any:
-    """The number of sequences that the engine runs at once, at first; then lists of completions."""
+    """A :class:`Ready` at first; then lists of completions."""
     try:
         return worker.connection.recv()
     except (EOFError, ConnectionResetError) as error:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from luffy.evaluation.benchmarks import Problem, describe, load_problems
 from luffy.evaluation.engine import Completion, EngineOptions, Request, Sampling, sample_seed
 from luffy.evaluation.model_files import ModelFiles, find_model, load_tokenizer
 from luffy.evaluation.parallel_plan import make_plan, visible_gpus
+from luffy.evaluation.problems import Problem, describe, load_problems
 from luffy.evaluation.sample_log import Key
 from luffy.evaluation.scoring import Scoring
 from luffy.evaluation.templates import Prompt, Renderer
@@ -129,6 +129,15 @@ class Job:
             "dtype": self.evaluation.dtype,
         }
 
+    def plan(self) -> dict[str, dict[str, int]]:
+        """For each benchmark: problems and samples of the evaluation, and the problems of the whole file."""
+        plan: dict[str, dict[str, int]] = {}
+        for problem in self.problems:
+            each = plan.setdefault(problem.benchmark, {"problems": 0, "samples": 0, "of": problem.of})
+            each["problems"] += 1
+            each["samples"] += problem.repeats * self.evaluation.n
+        return plan
+
     def engines(self) -> list[EngineOptions]:
         """The engines to run on this machine, one for each copy of the model.
 
@@ -191,6 +200,15 @@ def read_job(evaluation: Evaluation) -> Job:
 def _report(evaluation: Evaluation, problems: Sequence[Problem], prompts: Sequence[Prompt]) -> None:
     for line in describe(problems, evaluation.n):
         logger.info("%s", line)
+    most = evaluation.n * max(problem.repeats for problem in problems)
+    if evaluation.sampling.temperature == 0 and most > 1:
+        logger.warning(
+            "--temperature 0 draws nothing: the %d samples of a problem will be one and the same, and avg@%d and pass@%d "
+            "say no more than one of them; give a temperature, or --n 1 and a file without repeats",
+            most,
+            most,
+            most,
+        )
     opened = sum(prompt.opens_thought for prompt in prompts)
     gate = evaluation.scoring.thought_gate
     automatic = "is" if opened or evaluation.scoring.add_think_before_answer else "is not"

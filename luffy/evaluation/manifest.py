@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from luffy.evaluation.sample_log import write_failure
 
 GENERATION = "generation"
 SCORING = "scoring"
+PLAN = "plan"  # what the run is to make: for each benchmark its samples and problems, and the problems of the whole file
+ENVIRONMENT = "environment"  # where it ran: versions, device, dtype; a list where it went on somewhere else
+NOTES = (PLAN, ENVIRONMENT)  # said, and not compared
+MODEL_PARTS = ("model_fingerprint", "model")  # of the generation: what tells models apart, the surest first
 LABELS = ("model", "input_file")  # names for people; digests beside them say what the names stand for
+
+logger = logging.getLogger(__name__)
 
 
 def decoded_path(output: Path) -> Path:
@@ -36,9 +43,13 @@ def read_manifest(output: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); give --overwrite to start anew") from error
+    parts = manifest.items() if isinstance(manifest, dict) else [("", None)]
+    if not all(isinstance(part, dict) or name == ENVIRONMENT for name, part in parts):
+        raise InputError(f"{path}: not a manifest of an evaluation; give --overwrite to start anew")
+    return manifest
 
 
 def claim(output: Path, part: str, parameters: dict[str, Any], *, results: Path, overwrite: bool) -> None:
@@ -61,14 +72,32 @@ def claim(output: Path, part: str, parameters: dict[str, Any], *, results: Path,
         results.unlink(missing_ok=True)
     elif has_results and _compared(manifest.get(part)) != _compared(parameters):
         raise InputError(f"{results}: {_difference(manifest.get(part), parameters)}; {_advice(part)}")
-    _write(manifest_path(output), {**manifest, part: parameters})
+    kept = {name: value for name, value in manifest.items() if not (overwrite and part == GENERATION and name in NOTES)}
+    _write(manifest_path(output), {**kept, part: parameters})
+
+
+def note(output: Path, part: str, content: Any) -> None:
+    """Write down one of :data:`NOTES`, which makes no difference to whose results a file holds."""
+    _write(manifest_path(output), {**_read_leniently(output), part: json.loads(json.dumps(content))})
+
+
+def note_environment(output: Path, environment: dict[str, str]) -> None:
+    """Write down where samples are generated; an earlier part of the run that was generated elsewhere is kept, and said."""
+    earlier = _read_leniently(output).get(ENVIRONMENT, [])
+    if earlier and environment not in earlier:
+        changes = [f"{name} {earlier[-1].get(name)}, now {value}" for name, value in environment.items()]
+        changes = [change for change, name in zip(changes, environment) if earlier[-1].get(name) != environment[name]]
+        logger.warning("the samples that are there come from another environment: %s", "; ".join(changes))
+    if environment not in earlier:
+        note(output, ENVIRONMENT, [*earlier, environment])
 
 
 def copy_generation(decoded: Path, output: Path) -> None:
     """Let the manifest of a scored file say how its samples were generated, where it lies elsewhere than theirs."""
     theirs = read_manifest(decoded)
     if GENERATION in theirs and manifest_path(decoded).resolve() != manifest_path(output).resolve():
-        _write(manifest_path(output), {**_read_leniently(output), GENERATION: theirs[GENERATION]})
+        parts = {part: theirs[part] for part in (GENERATION, *NOTES) if part in theirs}
+        _write(manifest_path(output), {**_read_leniently(output), **parts})
 
 
 def digest(output: Path, part: str) -> str | None:

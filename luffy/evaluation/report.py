@@ -11,9 +11,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from luffy.benchmarks import BENCHMARKS, IN_DISTRIBUTION, OTHER, namesake
 from luffy.data.atomic import replacing
 from luffy.errors import InputError
-from luffy.evaluation.benchmarks import BENCHMARKS, IN_DISTRIBUTION, OTHER
+from luffy.evaluation.comparability import PUBLISHED
 from luffy.evaluation.estimators import Interval
 from luffy.evaluation.tables import Cell, Row, Table
 
@@ -30,13 +31,22 @@ def to_markdown(tables: Sequence[Table], *, published: bool = False) -> str:
     parts = []
     for table in tables:
         parts += [f"## {table.group.capitalize()}\n", _accuracy_table(table, published=published), ""]
+        if published and table.group != OTHER and (lines := _difference_lines(table)):
+            parts += ["Not comparable with the published numbers:\n", *lines, ""]
         parts += [_detail_table(table), ""]
+    parts += _own_name_lines(tables) + _absent_lines(tables)
     parts.append(
-        "Accuracy in percent: the mean over problems of the share of right samples (avg@n), with its 95 % interval "
-        f"(bootstrap over problems). {AVERAGE_TITLE}: the unweighted mean over the benchmarks of the row."
+        "Accuracy in percent: the mean over problems of the share of right samples (avg@n), with its 95 % interval over "
+        f"problems (Wilson). {AVERAGE_TITLE}: the unweighted mean over the benchmarks of the row. In brackets: what is "
+        "there of what was asked for, or of the whole benchmark; such a number is of another set of problems than it will be."
     )
-    if published:
-        parts.append(f"Rows in italics are published numbers ({published_rows()['source']}).")
+    if published and all(table.group == OTHER for table in tables):
+        parts.append("None of these benchmarks has published numbers.")
+    elif published:
+        parts.append(
+            f"Rows in italics are published numbers ({published_rows()['source']}), judged by other verifiers. Behind them, "
+            f"as far as is known, are all problems, 32 samples of each in AIME and AMC and one elsewhere, {_protocol()}."
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -46,7 +56,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(
         ["model", "group", "benchmark", "accuracy", "low", "high", "problems", "samples", "k", "pass_at_k"]
-        + ["truncated", "unanswered"]
+        + ["truncated", "unanswered", "planned_samples", "of_problems"]
     )
     for table in tables:
         for row in table.rows:
@@ -55,11 +65,12 @@ def to_csv(tables: Sequence[Table]) -> str:
                 interval = [f"{value:.2f}" for value in (cell.accuracy.value, cell.accuracy.low, cell.accuracy.high)]
                 writer.writerow(
                     [row.name, table.group, name, *interval, cell.problems, cell.samples, k]
-                    + [f"{cell.pass_at[k].value:.2f}", f"{cell.truncated:.2f}", f"{cell.unanswered:.2f}"]
+                    + [f"{cell.pass_at[k].value:.2f}", *(_known(x, "") for x in (cell.truncated, cell.unanswered))]
+                    + [_known(x, "", digits=0) for x in (cell.planned, cell.of)]
                 )
             if row.average is not None:
                 average = [f"{value:.2f}" for value in (row.average.value, row.average.low, row.average.high)]
-                writer.writerow([row.name, table.group, "average", *average, *[""] * 6])
+                writer.writerow([row.name, table.group, "average", *average, *[""] * 8])
     return target.getvalue()
 
 
@@ -116,21 +127,65 @@ def _detail_table(table: Table) -> str:
         for entry in table.benchmarks:
             cell = row.cells.get(entry.name)
             if cell is not None:
-                shares = [f"{cell.truncated:.1f} %", f"{cell.unanswered:.1f} %"]
+                counts = [_of(cell.problems, cell.of), _of(cell.samples, cell.planned)]
+                shares = [_known(share, "–", digits=1, unit=" %") for share in (cell.truncated, cell.unanswered)]
                 passes = ", ".join(f"@{k} {interval.value:.1f}" for k, interval in cell.pass_at.items())
-                lines.append([row.name, entry.title, str(cell.problems), str(cell.samples), passes, *shares])
+                lines.append([row.name, entry.title, *counts, passes, *shares])
     return _markdown(header, lines)
 
 
+def _difference_lines(table: Table) -> list[str]:
+    """One line for each model and difference, with the benchmarks that have it."""
+    lines = []
+    for row in table.rows:
+        found: dict[str, list[str]] = {}
+        for entry in table.benchmarks:
+            for difference in row.cells[entry.name].differences if entry.name in row.cells else ():
+                found.setdefault(difference, []).append(entry.title)
+        lines += [f"* {row.name}, {', '.join(titles)}: {difference}" for difference, titles in found.items()]
+    return lines
+
+
+def _own_name_lines(tables: Sequence[Table]) -> list[str]:
+    others = {entry.name: namesake(entry.name) for table in tables for entry in table.benchmarks if table.group == OTHER}
+    lines = [
+        f"{name} is not {other.title}, which has {other.problems} problems: it stands under its own name."
+        for name, other in others.items()
+        if other is not None and other.group != OTHER
+    ]
+    return [" ".join(lines), ""] if lines else []
+
+
+def _absent_lines(tables: Sequence[Table]) -> list[str]:
+    absent = {(row.name, source): samples for table in tables for row in table.rows for source, samples in row.absent.items()}
+    lines = [f"* {name}, {source}: 0 of {samples} samples" for (name, source), samples in absent.items()]
+    return ["Not begun:\n", *lines, ""] if lines else []
+
+
+def _protocol() -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in PUBLISHED.items())
+
+
+def _of(there: int, whole: int | None) -> str:
+    return str(there) if whole is None or whole == there else f"{there} of {whole}"
+
+
+def _known(value: float | None, otherwise: str, *, digits: int = 2, unit: str = "") -> str:
+    return otherwise if value is None else f"{value:.{digits}f}{unit}"
+
+
 def _shown(cell: Cell | None) -> str:
-    return "–" if cell is None else _with_interval(cell.accuracy)
+    if cell is None:
+        return "–"
+    return _with_interval(cell.accuracy) + (f" ({cell.missing})" if cell.missing else "")
 
 
 def _shown_average(row: Row, benchmarks: int) -> str:
     if row.average is None:
         return "–"
-    part = "" if len(row.cells) == benchmarks else f" ({len(row.cells)} of {benchmarks})"
-    return _with_interval(row.average) + part
+    parts = [] if len(row.cells) == benchmarks else [f"{len(row.cells)} of {benchmarks}"]
+    parts += ["incomplete"] if any(cell.missing for cell in row.cells.values()) else []
+    return _with_interval(row.average) + (f" ({', '.join(parts)})" if parts else "")
 
 
 def _with_interval(interval: Interval) -> str:

@@ -1,7 +1,7 @@
 """A JSONL file of samples that grows line by line and survives whatever stops its writer.
 
 A line is one sample and is on its way to the disk before the next begins. A writer that was killed leaves at most one
-torn line at the end, which is cut off when the file is opened again. When all samples are there the file is rewritten
+torn line at the end, which is cut off when the file is opened again; a whole last line that only lacks its end counts. When all samples are there the file is rewritten
 in canonical order, in one step, so that the same run gives the same bytes whatever happened on the way.
 """
 
@@ -55,6 +55,7 @@ class SampleLog:
             os.close(self._descriptor)
             raise
         self._cut()
+        self._end_last_line()
 
     def __enter__(self) -> SampleLog:
         return self
@@ -84,7 +85,7 @@ class SampleLog:
 
     def finish(self) -> None:
         """Rewrite the file in the order of (problem, sample), atomically; a file in this order is left as it is."""
-        offsets = sorted((row_key(row), offset, length) for row, offset, length in _lines(self.path))
+        offsets = sorted((row_key(row), offset, length) for _, row, offset, length in _lines(self.path))
         if all(left[1] < right[1] for left, right in zip(offsets, offsets[1:], strict=False)):
             return
         try:
@@ -94,6 +95,13 @@ class SampleLog:
                     target.write(source.read(length))
         except OSError as error:
             raise write_failure(self.path, error, kept=len(self.done)) from error
+
+    def _end_last_line(self) -> None:
+        if self._size and os.pread(self._descriptor, 1, self._size - 1) != b"\n":
+            try:
+                self._size += os.pwrite(self._descriptor, b"\n", self._size)
+            except OSError as error:
+                raise write_failure(self.path, error, kept=len(self.done)) from error
 
     def _cut(self) -> None:
         try:
@@ -108,10 +116,15 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: where the file is absent, or a line in its middle is not a sample.
     """
+    return (row for _, row in numbered_rows(path))
+
+
+def numbered_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The samples of a file with the numbers of their lines, from 1; otherwise as :func:`read_rows`."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    return (row for row, _, _ in _lines(path))
+    return ((number, row) for number, row, _, _ in _lines(path))
 
 
 def row_key(row: dict[str, Any]) -> Key:
@@ -132,7 +145,7 @@ def _scan(path: Path) -> tuple[set[Key], int]:
     end = 0
     if not path.is_file():  # a pipe or a device
         return done, end
-    for row, offset, length in _lines(path):
+    for _, row, offset, length in _lines(path):
         key = row_key(row)
         if key in done:
             raise InputError(f"{path}: problem {key[0]} has sample {key[1]} twice; give --overwrite to start anew")
@@ -141,16 +154,21 @@ def _scan(path: Path) -> tuple[set[Key], int]:
     return done, end
 
 
-def _lines(path: Path) -> Iterator[tuple[dict[str, Any], int, int]]:
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int, int]]:
+    """Number, sample, offset and length of each line."""
     offset = 0
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-                row_key(row)
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{path}: line {number} is not a sample; is it a file of another program?") from error
-            yield row, offset, len(line)
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                    whole = all(type(part) is int for part in row_key(row))
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    if not line.endswith(b"\n"):
+                        logger.warning("%s: its last line is torn and left out", path)
+                        return
+                    raise InputError(f"{path}: line {number} is not a sample; is it a file of another program?") from error
+                if not whole:
+                    raise InputError(f"{path}: line {number}: 'problem' and 'sample' must be whole numbers")
+                yield number, row, offset, len(line)
             offset += len(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
@@ -11,14 +12,18 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from luffy.errors import InputError
 from luffy.evaluation import manifest
-from luffy.evaluation.sample_log import SampleLog, read_rows, row_key
+from luffy.evaluation.sample_log import Key, SampleLog, numbered_rows, row_key
+from luffy.evaluation.sample_row import read_generated
 from luffy.rewards import Grader, Reason, Verdict, kind_for
 from luffy.rewards.answer import after_thought, as_text, boxed_answer
 from luffy.traces import THINK_OPEN
 
 PENDING = 1024  # responses that wait for their verdicts in memory
 REMEMBERED = 4096  # comparisons whose outcome is kept: samples of one problem come near each other
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,22 +135,43 @@ def claim_scores(output: Path, scoring: Scoring, *, overwrite: bool = False) -> 
     manifest.claim(output, manifest.SCORING, identity, results=output, overwrite=overwrite)
 
 
-def score_file(decoded: Path, scorer: Scorer) -> None:
+def check_samples(decoded: Path, scoring: Scoring) -> int:
+    """How many samples a file has, each of them whole and there once.
+
+    Raises:
+        InputError: for a line that cannot be scored.
+    """
+    keys: set[Key] = set()
+    promptless = 0
+    for number, row in numbered_rows(decoded):
+        where = f"{decoded}: line {number}"
+        promptless += not read_generated(row, where)["prompt"]
+        if row_key(row) in keys:
+            raise InputError(f"{where}: problem {row['problem']} has sample {row['sample']} twice; are it two results?")
+        keys.add(row_key(row))
+    if not keys:
+        raise InputError(f"{decoded}: no samples in it")
+    if promptless and scoring.thought_gate == "auto" and not scoring.add_think_before_answer:
+        logger.warning("%d samples have no prompt, which would say whether it opens a thought: no gate for them", promptless)
+    return len(keys)
+
+
+def score_file(decoded: Path, scorer: Scorer, *, total: int) -> None:
     """Score the samples of a file that are not scored yet.
 
     Args:
         decoded: JSONL file of generated samples.
         scorer: where they go.
+        total: how many the file has, for the progress bar.
 
     Raises:
         InputError: where a file cannot be read or written.
     """
     scorer.collect(leave=0)
-    total = sum(1 for _ in read_rows(decoded))
     with tqdm(total=total, initial=len(scorer.done), unit="sample", desc="scoring") as bar:
-        for row in read_rows(decoded):
+        for number, row in numbered_rows(decoded):
             if row_key(row) not in scorer.done:
-                scorer.submit(row)
+                scorer.submit(read_generated(row, f"{decoded}: line {number}"))
                 bar.update(scorer.collect(leave=PENDING))
         bar.update(scorer.collect(leave=0))
     scorer.finish()

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from luffy.errors import InputError
-from luffy.figures import figure, legend
+from luffy.figures import figure, legend, line, step_axis, value_axis
 
 CURVES = {  # metric of the training log, and the title of its panel
     "actor/entropy": "Entropy",
@@ -60,7 +60,8 @@ def plot_training(runs: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]
         for axis, (name, title) in zip(axes, shown.items(), strict=True):
             for label, curves in runs.items():
                 if name in curves:
-                    axis.plot(*zip(*curves[name], strict=True), label=label)
+                    line(axis, *zip(*curves[name], strict=True), label=label)
             axis.set_title(title)
-            axis.set_xlabel("Step")
+            step_axis(axis, "Step")
+            value_axis(axis, "")
             legend(axis)

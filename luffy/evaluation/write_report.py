@@ -56,8 +56,9 @@ def write_report(request: ReportRequest) -> None:
     if not (request.results or request.metrics or request.shaping):
         raise InputError("nothing to report: give files of scored samples, --metrics, or --shaping")
     if request.results:
-        names = _names(request.results, request.names, "--names")
-        results = merge([read_result(path, name=name) for path, name in zip(request.results, names, strict=True)])
+        names = _names(request.results, request.names, "--names") if request.names else [None] * len(request.results)
+        read = [read_result(path, name=name) for path, name in zip(request.results, names, strict=True)]
+        results = merge(read)
         _write_tables(results, request)
         if request.figures:
             _draw(results, request)
@@ -83,8 +84,10 @@ def _write_tables(results: Sequence[Result], request: ReportRequest) -> None:
 
 def _draw(results: Sequence[Result], request: ReportRequest) -> None:
     labelled = label_temperatures(results)
-    plot_lengths(labelled, request.output_dir / "lengths")
-    plot_pass_at_k(labelled, request.output_dir / "pass_at_k")
+    if not plot_lengths(labelled, request.output_dir / "lengths"):
+        logger.info("no figure of lengths: the samples do not have theirs")
+    if not plot_pass_at_k(labelled, request.output_dir / "pass_at_k"):
+        logger.info("no figure of pass@k over k: no result has several samples of each problem")
     if len({result.temperature for result in results} - {None}) > 1:
         plot_pass_over_temperature(results, request.output_dir / "pass_over_temperature", k=request.pass_k)
 

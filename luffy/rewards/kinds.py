@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
+from luffy.benchmarks import plain_name
+
 MATH, CHOICE, TINY, EXACT = "math", "choice", "tiny", "exact"
 KINDS = (MATH, CHOICE, TINY, EXACT)
 
 KIND_OF_SOURCE = {
-    "luffy_tiny": TINY,
-    "arc": CHOICE,
-    "arc_c": CHOICE,
-    "arc_challenge": CHOICE,
-    "arc_e": CHOICE,
-    "arc_easy": CHOICE,
-    "ai2_arc": CHOICE,
-    "gpqa": CHOICE,
-    "gpqa_diamond": CHOICE,
-    "mmlu": CHOICE,
-    "mmlu_pro": CHOICE,
-    "mmlupro": CHOICE,
+    TINY: re.compile(r"luffytiny"),
+    CHOICE: re.compile(r"arc[ce]?|arc(easy|challenge)|ai2arc(easy|challenge)?|gpqa.*|mmlu.*"),
 }
-"""Sources that are not mathematics; every other source is."""
+"""Names, as :func:`~luffy.benchmarks.plain_name` makes them, of sources that are not mathematics; every other source is."""
 
 
 def kind_for(data_source: str) -> str:
     """The kind of a data source.
 
     Args:
-        data_source: the row's ``data_source``; case, an owner before ``/`` and ``-`` for ``_`` do not matter.
+        data_source: the row's ``data_source``; case, an owner before ``/`` and punctuation do not matter.
 
     Returns:
         One of ``KINDS``; ``"math"`` for a source that the table does not name.
     """
-    name = str(data_source).rsplit("/", 1)[-1].strip().lower().replace("-", "_")
-    return KIND_OF_SOURCE.get(name, MATH)
+    name = plain_name(data_source)
+    return next((kind for kind, names in KIND_OF_SOURCE.items() if names.fullmatch(name)), MATH)

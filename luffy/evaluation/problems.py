@@ -1,44 +1,21 @@
-"""The benchmarks: what each is called, which table it belongs to, and how a file of problems is read."""
+"""How a file of problems is read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luffy.benchmarks import benchmark, namesake
 from luffy.errors import InputError
 from luffy.rewards.settle import gold_answers
 
-IN_DISTRIBUTION = "in-distribution"
-OUT_OF_DISTRIBUTION = "out-of-distribution"
-OTHER = "other"
 COLUMNS = ("data_source", "prompt", "reward_model")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """One column of a table: the ``data_source`` of its rows, its title, and the table it is averaged in."""
-
-    name: str
-    title: str
-    group: str
-
-
-BENCHMARKS = (
-    Benchmark(name="aime", title="AIME 2024", group=IN_DISTRIBUTION),
-    Benchmark(name="aime25", title="AIME 2025", group=IN_DISTRIBUTION),
-    Benchmark(name="amc", title="AMC", group=IN_DISTRIBUTION),
-    Benchmark(name="math", title="MATH-500", group=IN_DISTRIBUTION),
-    Benchmark(name="minerva", title="Minerva", group=IN_DISTRIBUTION),
-    Benchmark(name="olympiad_bench", title="Olympiad", group=IN_DISTRIBUTION),
-    Benchmark(name="arc_c", title="ARC-c", group=OUT_OF_DISTRIBUTION),
-    Benchmark(name="gpqa", title="GPQA-diamond", group=OUT_OF_DISTRIBUTION),
-    Benchmark(name="mmlu_pro", title="MMLU-Pro", group=OUT_OF_DISTRIBUTION),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +28,8 @@ class Problem:
         benchmark: the row's ``data_source``.
         messages: the prompt as ``{"role", "content"}`` messages.
         gold: the reference answer, or a list of those that are accepted.
-        repeats: how many rows of the file hold this problem (32 in a file made for avg@32).
+        repeats: how many of the rows that were read hold this problem (32 in a file made for avg@32).
+        of: how many distinct problems its benchmark has in the whole file.
     """
 
     index: int
@@ -60,12 +38,7 @@ class Problem:
     messages: tuple[dict[str, str], ...]
     gold: Any
     repeats: int
-
-
-def benchmark(name: str) -> Benchmark:
-    """The benchmark of a ``data_source``; an unknown one gets its own name as title and the group "other"."""
-    known = {entry.name: entry for entry in BENCHMARKS}
-    return known.get(name, Benchmark(name=name, title=name, group=OTHER))
+    of: int
 
 
 def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem]:
@@ -74,7 +47,7 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem
     Args:
         path: a parquet file with the columns ``data_source``, ``prompt`` (a list of chat messages) and ``reward_model``
             (with ``ground_truth``).
-        limit: read this many rows only.
+        limit: take the problems of this many rows only.
 
     Returns:
         The distinct problems in order of first appearance. Rows that repeat a problem are counted in its ``repeats``.
@@ -83,12 +56,15 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem
         InputError: where the file or a column is missing, or a row has no prompt or no gold answer.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
+    everything: set[tuple[str, str, str]] = set()
     for number, row in enumerate(_rows(Path(path))):
-        if limit is not None and number >= limit:
-            break
-        counts[_identity(row, f"{path}: row {number}")] += 1
+        identity = _identity(row, f"{path}: row {number}")
+        everything.add(identity)
+        if limit is None or number < limit:
+            counts[identity] += 1
     if not counts:
         raise InputError(f"{path}: the file has no rows")
+    whole = Counter(source for source, _, _ in everything)
     return [
         Problem(
             index=index,
@@ -97,20 +73,23 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem
             messages=tuple(json.loads(identity[1])),
             gold=json.loads(identity[2]),
             repeats=repeats,
+            of=whole[identity[0]],
         )
         for index, (identity, repeats) in enumerate(counts.items())
     ]
 
 
 def describe(problems: Sequence[Problem], n: int) -> list[str]:
-    """One line a benchmark: its problems, rows and samples, for the log."""
+    """One line a benchmark: its problems, rows and samples, and whether a table will call it otherwise than one expects."""
     lines = []
     for name in dict.fromkeys(problem.benchmark for problem in problems):
-        repeats = [problem.repeats for problem in problems if problem.benchmark == name]
+        found = [problem for problem in problems if problem.benchmark == name]
+        repeats = [problem.repeats for problem in found]
         each = str(n * repeats[0]) if len(set(repeats)) == 1 else f"{n * min(repeats)} to {n * max(repeats)}"
-        lines.append(
-            f"{benchmark(name).title}: {len(repeats)} problems, {each} samples of each, {n * sum(repeats)} in all"
-        )
+        known, other = benchmark(name, problems=found[0].of), namesake(name)
+        lines.append(f"{known.title}: {len(repeats)} problems, {each} samples of each, {n * sum(repeats)} in all")
+        if other is not None and known.group != other.group:
+            lines[-1] += f" (not the {other.problems} problems of {other.title}, so it stays '{name}' in tables)"
     return lines
 
 
@@ -134,15 +113,26 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _identity(row: dict[str, Any], where: str) -> tuple[str, str, str]:
-    messages = row["prompt"]
+    messages, source = row["prompt"], row["data_source"]
+    if not isinstance(source, str) or not source.strip():
+        raise InputError(f"{where}: column 'data_source' must be text, the name of the benchmark")
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
         raise InputError(f"{where}: column 'prompt' must be a list of messages {{'role': text, 'content': text}}")
     reward = row["reward_model"]
     gold = reward.get("ground_truth") if isinstance(reward, dict) else None
-    if not gold_answers(gold):
+    if not is_gold(gold):
         raise InputError(f"{where}: no gold answer; 'reward_model' must hold 'ground_truth'")
     chat = [{"role": message["role"], "content": message["content"]} for message in messages]
-    return str(row["data_source"]), json.dumps(chat, ensure_ascii=False), json.dumps(gold)
+    return source, json.dumps(chat, ensure_ascii=False), json.dumps(gold)
+
+
+def is_gold(value: Any) -> bool:
+    """Whether a value can be a gold answer: a text or number, or a list of those that are accepted."""
+    if isinstance(value, list):
+        return bool(value) and all(map(is_gold, value))
+    if isinstance(value, float) and not math.isfinite(value) or isinstance(value, bool):
+        return False
+    return isinstance(value, (str, int, float)) and bool(gold_answers(value)) and str(value).strip().lower() != "nan"
 
 
 def _is_message(value: Any) -> bool:

@@ -1,0 +1,56 @@
+"""Where samples are generated: versions of the packages, device and numerical type."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import luffy
+from luffy.vllm_cpu import CPU_DISTRIBUTION, GPU_DISTRIBUTION
+
+PACKAGES = {
+    "vllm": (GPU_DISTRIBUTION, CPU_DISTRIBUTION),
+    "transformers": ("transformers",),
+    "torch": ("torch",),
+}
+UNUSED = "not used: no sample was generated"
+
+
+def environment(*, device: str = UNUSED, dtype: str = UNUSED) -> dict[str, str]:
+    """What a manifest says of the place where samples come from.
+
+    Args:
+        device: of the engine, as :func:`device_name` gives it.
+        dtype: of its arithmetic.
+    """
+    versions = {name: _version(distributions) for name, distributions in PACKAGES.items()}
+    return {"luffy": luffy.__version__, **versions, "device": device, "dtype": dtype}
+
+
+def device_name(engine: Any) -> str:
+    """The name of the GPU, or of the CPU, that a ``vllm.LLMEngine`` runs on."""
+    import torch
+
+    kind = str(engine.vllm_config.device_config.device_type)
+    return torch.cuda.get_device_name() if kind == "cuda" else f"{kind}: {_processor()}"
+
+
+def _version(distributions: tuple[str, ...]) -> str:
+    for name in distributions:
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        return found.version if name == distributions[0] else f"{found.version} ({name})"
+    return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
