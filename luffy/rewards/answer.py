@@ -6,16 +6,45 @@ Every scan here is one pass over a bounded part of the text, whatever the text i
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+
+from luffy.rewards.characters import plain_characters
 
 THOUGHT_START, THOUGHT_END = "<think>", "</think>"
 SCANNED_CHARS = 200_000
 """Characters at the end of a response that are searched; 32k tokens of English are about 130 000."""
-JOINT_CHARS = 30
+JOINT_CHARS = 80
 """Longest text between two boxes that can join them to one answer."""
 _LATE_BOXES = 32
+_LEAD_CHARS = 60
+_COMMAND_CHARS = 8
+_COMMAND_AT_END = re.compile(r"[A-Za-z]+\Z")
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_JOINT = re.compile(r"(?:[\s$,;]|\\[()\[\],; ]|and\b|or\b|\\text\{\s*,?\s*(?:and|or)\s*\})*")
+_BRACES = re.compile(
+    r"\\(?:boxed|Boxed|fbox|framebox)(?:\s*(?P<open>\{)|\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?))|\\.|[{}]", re.DOTALL
+)
+_PLACEHOLDER = re.compile(r"(?:\.\.\.|\\[lc]?dots|\\text\{\s*)?\s*(?:(?:your |the |final )*answer(?: here)?)?[\s}]*", re.IGNORECASE)
+
+_AND = r"(?:(?:and|or|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
+_NAME = r"(?:[A-Za-z]{1,2}|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,4}\}))?'?(?:\(\w{1,3}\))?"
+_ASSIGNED = re.compile(rf"({_NAME})\s*&?\s*=\s*(?:&|\$|\\[(\[]|\s)*$")
+_JOINTS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"[\s$,;&~*_`]",
+        rf"{_NAME}\s*&?\s*=",
+        r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:quad|qquad|thinspace|enspace|newline|lor|vee|land|wedge)(?![A-Za-z])|hspace\*?\{[^{}]*\})",
+        _AND,
+        rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{[\s,;]*(?:{_AND})?[\s,;]*\}}|\{{\\rm\s+{_AND}\s*\}}",
+    )
+)
+_ITEM_MARKS = (
+    re.compile(r"[-*+\u2022]\s+"),
+    re.compile(r"\(?(?:[0-9]{1,2}|[a-hivx]{1,4})[.):]\)?\s*"),
+    re.compile(r"(?:\*\*|#+ )?(?:Part|Case|Question|Problem|Subproblem|Root|Solution|For)\s*\(?[0-9A-Za-z]{1,4}\)?\s*[:.)]?\s*(?:\*\*)?:?\s*"),
+)
+"""What an item of a list begins with. It joins boxes where the box before stands in such an item as well."""
+_ITEM_TITLE = re.compile(r"(?:\*\*)?(?!.{0,30}(?:[Aa]nswer|[Ff]inal|[Rr]esult|[Cc]orrect))[A-Z][A-Za-z0-9' ()]{0,30}:(?:\*\*)?\s*")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ASCII_CONTROL = {code: " " for code in (*range(9), 11, 12, *range(14, 32), 127)}
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -45,22 +74,33 @@ def after_thought(text: str) -> str:
     return text.rpartition(THOUGHT_END)[2]
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` (or ``\fbox``) whose braces close.
+class _Box(NamedTuple):
+    """Where a box stands: its command, its content, and the first character after it."""
 
-    Boxes that only separators stand between (``\boxed{1}, \boxed{2}`` or ``\boxed{1} and \boxed{2}``) are one answer,
-    joined by commas, as Math-Verify reads them. A box inside a box counts once.
+    start: int
+    content: int
+    content_end: int
+    end: int
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""The content of the last ``\boxed{...}`` (or ``\fbox``, ``\framebox``) whose braces close.
+
+    Boxes that belong together are one answer, joined by commas: those that only layout, punctuation, a conjunction or an
+    assignment stands between (``\boxed{1} \text{ and } \boxed{2}``, ``x = \boxed{1}, \; y = \boxed{2}``), and those of items of
+    one list. Assigned names that differ are kept (``x = 1, y = 2``), and brackets around the boxes are. A box inside a box counts
+    once; an empty box, or one with a placeholder for an answer, is none.
 
     Args:
         text: part of a response.
 
     Returns:
-        The content without outer spaces, or None without a box that closes.
+        The content without outer spaces, or None without a box that closes and holds something.
     """
     for start in (_late_box(text, _LATE_BOXES), _late_box(text, len(text))):  # if no late one closes, from the first
-        boxes = _outer_boxes(text[start:])
+        boxes = [box for box in _outer_boxes(text, start) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)]
         if boxes:
-            return _last_answer(text[start:], boxes)
+            return _last_answer(text, boxes)
     return None
 
 
@@ -68,40 +108,84 @@ def _late_box(text: str, count: int) -> int:
     """Where the first of the last ``count`` boxes may begin; the end of a text without one."""
     start = len(text)
     for _ in range(count):
-        earlier = text.rfind("box", 0, start)
+        earlier = text.rfind("ox", 0, start)
         if earlier < 0:
             break
         start = earlier
-    start -= text[start - 1 : start] == "f"
-    while start and text[start - 1] == "\\":  # all of them: the last may belong to the one before
-        start -= 1
-    return start
+    word = _COMMAND_AT_END.search(text, max(0, start - _COMMAND_CHARS), start)
+    start = word.start() if word else start
+    return len(text[:start].rstrip("\\"))  # all of them: the last may belong to the one before
 
 
-def _last_answer(text: str, boxes: list[tuple[int, int, int]]) -> str:
+def _last_answer(text: str, boxes: list[_Box]) -> str:
     first = len(boxes) - 1
-    while first and _joins(text[boxes[first - 1][2] : boxes[first][0]]):
+    while first and _joined(text, boxes[first - 1], boxes[first]):
         first -= 1
-    return ", ".join(dict.fromkeys(text[start : end - 1].strip() for _, start, end in boxes[first:]))
+    group = boxes[first:]
+    contents = [text[box.content : box.content_end].strip() for box in group]
+    if len(set(contents)) > 1:
+        names = [_assigned(text, box.start) for box in group]
+        if None not in names and len({re.split(r"[_(']", name)[0] for name in names}) == len(names):
+            contents = [f"{name} = {content}" for name, content in zip(names, contents, strict=True)]
+    joined = ", ".join(dict.fromkeys(contents))
+    return f"({joined})" if len(group) > 1 and _in_brackets(text, group) else joined
 
 
-def _outer_boxes(text: str) -> list[tuple[int, int, int]]:
-    """(start of command, start of content, end after the brace) of each closed box outside other boxes, in order."""
-    boxes: list[tuple[int, int, int]] = []
+def _outer_boxes(text: str, start: int) -> list[_Box]:
+    """Each closed box outside other boxes from ``start`` on, in order."""
+    boxes: list[_Box] = []
     open_braces: list[tuple[int, int] | None] = []
-    for token in _BRACES.finditer(text):
+    for token in _BRACES.finditer(text, start):
         if token[0] == "{":
             open_braces.append(None)
         elif token[0] == "}":
             box = open_braces.pop() if open_braces else None
             if box is not None:
-                while boxes and boxes[-1][0] > box[0]:
+                while boxes and boxes[-1].start > box[0]:
                     boxes.pop()
-                boxes.append((*box, token.end()))
-        elif token[0][-1] == "{" and len(token[0]) > 2:
+                boxes.append(_Box(*box, token.start(), token.end()))
+        elif token["open"]:
             open_braces.append((token.start(), token.end()))
+        elif token["bare"]:
+            boxes.append(_Box(token.start(), token.start("bare"), token.end(), token.end()))
     return boxes
 
 
-def _joins(between: str) -> bool:
-    return len(between) <= JOINT_CHARS and _JOINT.fullmatch(between) is not None
+def _joined(text: str, one: _Box, other: _Box) -> bool:
+    """Whether two boxes that follow each other are parts of one answer."""
+    between = text[one.end : other.start]
+    if len(between) > JOINT_CHARS:
+        return False
+    between = plain_characters(between)
+    mark = _item_mark(text[max(0, one.start - _LEAD_CHARS) : one.start].rpartition("\n")[2])
+    if mark and re.match(r"\s*\$?\s*[.]", between):
+        between = between.replace(".", " ", 1)
+    place = 0
+    while place < len(between):
+        at_line_start = not between[:place].rpartition("\n")[2].strip() and "\n" in between[:place]
+        step = mark.match(between, place) if mark and at_line_start else None
+        if step:
+            title = _ITEM_TITLE.match(between, step.end())
+            step = title or step
+        step = step or next(filter(None, (joint.match(between, place) for joint in _JOINTS)), None)
+        if step is None:
+            return False
+        place = step.end()
+    return True
+
+
+def _item_mark(line: str) -> re.Pattern[str] | None:
+    return next((mark for mark in _ITEM_MARKS if mark.match(line.lstrip())), None)
+
+
+def _assigned(text: str, end: int) -> str | None:
+    """The name that the box which starts at ``end`` is assigned to."""
+    found = _ASSIGNED.search(text[max(0, end - _LEAD_CHARS) : end])
+    return found[1] if found else None
+
+
+def _in_brackets(text: str, group: list[_Box]) -> bool:
+    start, end = group[0].start, group[-1].end
+    before, after = text[max(0, start - _LEAD_CHARS) : start].rstrip(), text[end : end + _LEAD_CHARS].lstrip()
+    opened = before.endswith("(") and not before.endswith("\\(")
+    return opened and (after.startswith(")") or after.startswith(r"\right)"))

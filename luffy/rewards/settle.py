@@ -9,7 +9,9 @@ from numbers import Number
 from luffy.errors import InputError
 from luffy.rewards.answer import THOUGHT_END, after_thought, as_text, boxed_answer
 from luffy.rewards.choice import choice_answer, choice_label
+from luffy.rewards.characters import plain_characters
 from luffy.rewards.kinds import CHOICE, EXACT, KINDS, MATH, TINY
+from luffy.rewards.notation import normalised
 from luffy.rewards.shortcut import shortcut, without_e_notation
 from luffy.rewards.verdict import Reason, Verdict, verdict
 
@@ -83,10 +85,12 @@ def gold_answers(gold: object) -> tuple[str, ...]:
 
 
 def _settle_math(text: str, golds: tuple[str, ...]) -> Verdict | Comparison:
-    golds = tuple(boxed_answer(gold) or gold for gold in golds)
+    golds = tuple(normalised(boxed_answer(gold) or gold) for gold in golds)
     answer = boxed_answer(text)
     if answer is None and text.strip():
-        return Comparison("prose", text.strip()[-PROSE_CHARS:], tuple(map(without_e_notation, golds)))
+        prose = plain_characters(text.strip()[-PROSE_CHARS:])
+        return Comparison("prose", prose, tuple(map(without_e_notation, golds)))
+    answer = normalised(answer or "")
     if not answer:
         return verdict(Reason.NO_ANSWER)
     known = {gold: shortcut(answer, gold) for gold in golds}
