@@ -77,7 +77,7 @@ _LOOKS = _rules(
     (r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     (r"\\(?:textbf|textit|textrm|textsf|texttt|textsc|textnormal|emph|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|pmb)\s*(?=\{)", r"\\text"),
     (r"\\(?:mathrm|mathbf|mathit|mathsf|boldsymbol|bm)\s+(?=[A-Za-z0-9])", ""),
-    (rf"(?<![A-Za-z\\{{])({_FUNCTIONS}|sqrt|pi|infty){_END}", r"\\\1"),
+    (rf"(?<![A-Za-z\\{{])(arcsin|arccos|arctan|{_TRIGONOMETRIC}|ln|log|sqrt|pi|infty){_END}", r"\\\1"),
     (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
     (r"(?<=[0-9A-Za-z)}])\*\*\s*(-?[0-9]+|[A-Za-z]|\([^()]*\))", r"^{\1}"),
     (r"\^(-?[0-9]{2,})", r"^{\1}"),
@@ -124,8 +124,12 @@ def _dotted(found: re.Match[str]) -> str:
 
 def _degrees(found: re.Match[str]) -> str:
     value = Fraction(found[1]) + Fraction(found[2]) / 60 + Fraction(found[3] or 0) / 3600
+    return _decimal(value) + r"^\circ"
+
+
+def _decimal(value: Fraction) -> str:
     decimal = f"{float(value):.10g}"
-    return (decimal if Fraction(decimal) == value else _fraction(value)) + r"^\circ"
+    return decimal if Fraction(decimal) == value else _fraction(value)
 
 
 _NUMBERS = _rules(
@@ -152,6 +156,9 @@ _UNITS = (
     "met(?:er|re)s?|centimet(?:er|re)s?|millimet(?:er|re)s?|kilomet(?:er|re)s?|inch(?:es)?|feet|foot|yards?|miles?|seconds?|minutes?|hours?|days?|weeks?|months?|"
     "years?|grams?|kilograms?|lit(?:er|re)s?|gallons?|pounds?|ounces?|dollars?|cents?|euros?|units?|square units?|cubic units?|sq\\.? units?|radians?"
 )
+_COMPOUND = {"week": ("day", 7), "day": ("hour", 24), "hour": ("minute", 60), "hr": ("min", 60), "h": ("min", 60), "minute": ("second", 60),
+             "min": ("s", 60), "year": ("month", 12), "feet": ("inches", 12), "foot": ("inches", 12), "ft": ("in", 12), "pound": ("ounce", 16)}  # fmt: skip
+_UNIT_WORD = r"(?:\\text\{)? ?([a-z]+)(?: and|,)? ?\}?"
 _STATING = r"(?:is|are|equals?|equal to|was|were|would be|should be|must be|becomes?)"
 _PHRASES = {
     r"(?:the set of )?(?:all|any|every)(?: the)? (?:real numbers?|reals?)(?: x)?": r"\mathbb{R}",
@@ -171,17 +178,27 @@ _BETWEEN_NAMES = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*"
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _QUANTITY = re.compile(rf"(-?{_NUMBER}(?:/[0-9]+)?|-?\\frac\{{[0-9]+\}}\{{[0-9]+\}})\s*\.?({_UNITS})")
 
+def _compounded(found: re.Match[str]) -> str:
+    """``7 hours 30 minutes`` as ``7.5 hours``, where the second unit is the part of the first."""
+    part, size = _COMPOUND.get(found[2].removesuffix("s"), ("", 1))
+    if found[4] not in (part, part + "s", part.removesuffix("es")):
+        return found[0]
+    return _decimal(Fraction(found[1]) + Fraction(found[3]) / size) + rf" \text{{{found[2]}}}"
+
+
 _WORDS = _rules(
+    (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
     (r"\s*\(\s*(?:\\text\{\s*)?(?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|\\approx)[^()]*\)\s*\}?$", ""),
     (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)", ""),
     (r"^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
     (r"^\\text\{\s*[A-Za-z][A-Za-z ]{2,}\}\s*=\s*(?=[^=]+$)", ""),
+    (rf"({_NUMBER}) ?{_UNIT_WORD} ?(?:,|and|\\text\{{ *and *\}})? ?({_NUMBER}) ?{_UNIT_WORD}$", _compounded),
     (rf"^({_NUMBER})\s*(?:\\text\{{\s*to\s*\}}|to)\s*({_NUMBER})$", r"\1:\2"),
     (r"\s*(?:\\text\{\s*)?(?:或者?|和|与|及|以及|または|と)(?:\s*\})?\s*(?=\S)", ", "),
     (r"(?<=[0-9}])\s*([^\W\d_a-zA-Z][^\W\d_]*)(?=\s*$)", r" \\text{\1}"),
     (r"(?<=[0-9}])\s*\\text\s*(?=\{)", r" \\text"),
-    (r"^\\text\{(-?[0-9.,/]+)\s*([^{}0-9]+)\}$", r"\1 \\text{\2}"),
+    (rf"(?<=[0-9}}])\s*({_UNITS})\.?$", lambda found: rf" \text{{{found[1]}}}" if len(found[1]) > 1 else found[0]),
 )  # fmt: skip
 
 
@@ -296,6 +313,11 @@ def _with_parameter(text: str) -> str:
     return rf"{value}, k \in \mathbb{{{found[3] or 'Z'}}}" if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", value) else text
 
 
+_LABELLED = re.compile(
+    r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*([^\s,;^_+*/=<>].*)"
+)
+"""A label of a choice and the value that it stands for."""
+
 # All of it --------------------------------------------------------------------------------------------------------------------
 
 _SIMPLE = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?|[A-Za-z]")
@@ -317,12 +339,44 @@ def normalised(text: str) -> str:
     text = _listed(plain_characters(text))
     text = _apply(_LOOKS, text)
     text = _unwrapped(_listed(text))
-    text = _unwrapped(_apply(_WORDS, _apply(_NUMBERS, text)))
+    text = _unwrapped(_apply(_WORDS, _statement(_apply(_NUMBERS, text))))
     if _OF_AN_ANGLE.search(text):
         text = _IN_RADIANS.sub(r"\\frac{\1\\pi}{180}", text)
     if _WITHOUT_MATHEMATICS.fullmatch(text):
         return _phrase(text)
-    return _with_parameter(_signs_written_out(_statement(text)))
+    return _with_parameter(_signs_written_out(text))
+
+
+def readings(gold: str) -> tuple[str, ...]:
+    r"""What may be answered for a gold answer: itself, and of a labelled one (``\text{(B)} 12``) the label and the value alone.
+
+    Args:
+        gold: a gold answer.
+
+    Returns:
+        Normalised answers, the whole one first.
+    """
+    whole = normalised(gold)
+    labelled = _LABELLED.fullmatch(whole)
+    return (whole, labelled[1] or labelled[2], normalised(labelled[3])) if labelled else (whole,)
+
+
+def reading_for(answer: str, golds: tuple[str, ...]) -> str:
+    r"""The normalised answer; of a labelled one (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have.
+
+    Args:
+        answer: the content of a box, or a stated answer.
+        golds: normalised gold answers.
+
+    Returns:
+        One normalised answer.
+    """
+    whole = normalised(answer)
+    labelled = _LABELLED.fullmatch(whole)
+    if not labelled or whole in golds:
+        return whole
+    label = labelled[1] or labelled[2]
+    return label if any(gold.strip("()") == label or gold == rf"\text{{({label})}}" for gold in golds) else normalised(labelled[3])
 
 
 def _unwrapped(text: str) -> str:

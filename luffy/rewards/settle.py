@@ -11,14 +11,17 @@ from luffy.rewards.answer import THOUGHT_END, after_thought, as_text, boxed_answ
 from luffy.rewards.choice import choice_answer, choice_label
 from luffy.rewards.characters import plain_characters
 from luffy.rewards.kinds import CHOICE, EXACT, KINDS, MATH, TINY
-from luffy.rewards.notation import normalised
+from luffy.rewards.notation import reading_for, readings
 from luffy.rewards.shortcut import shortcut, without_e_notation
+from luffy.rewards.statement import stated_value
 from luffy.rewards.verdict import Reason, Verdict, verdict
 
 ANSWER_CHARS = 2_000
 """Longest answer that the algebra system is given; the longest gold answer of the usual benchmarks has 210."""
+STATED_CHARS = 20_000
+"""How much of the end of a response without a box is searched for a statement of the answer."""
 PROSE_CHARS = 1_000
-"""How much of the end of a response without a box Math-Verify searches for an answer."""
+"""How much of the end of a response without a box or a statement Math-Verify searches for an answer."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,14 @@ def gold_answers(gold: object) -> tuple[str, ...]:
 
 
 def _settle_math(text: str, golds: tuple[str, ...]) -> Verdict | Comparison:
-    golds = tuple(normalised(boxed_answer(gold) or gold) for gold in golds)
-    answer = boxed_answer(text)
+    golds = tuple(dict.fromkeys(reading for gold in golds for reading in readings(boxed_answer(gold) or gold)))
+    answer = boxed_answer(text) or stated_value(text[-STATED_CHARS:])
     if answer is None and text.strip():
         prose = plain_characters(text.strip()[-PROSE_CHARS:])
         return Comparison("prose", prose, tuple(map(without_e_notation, golds)))
-    answer = normalised(answer or "")
     if not answer:
         return verdict(Reason.NO_ANSWER)
+    answer = reading_for(answer, golds)
     known = {gold: shortcut(answer, gold) for gold in golds}
     if True in known.values():
         return verdict(Reason.CORRECT, answer)

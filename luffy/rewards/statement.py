@@ -1,0 +1,88 @@
+"""What a response states in words: where "the answer is ...", "答案：..." or ``<answer>`` leads up to an answer.
+
+A lead is found by one pass; what follows it is read by :mod:`luffy.rewards.choice` (a label) or by :func:`stated_value`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from luffy.rewards.characters import plain_characters
+
+_ADVERB = (
+    r"(?:therefore|thus|then|hence|clearly|obviously|indeed|actually|definitely|certainly|simply|just|now|most likely|likely|"
+    r"probably|in fact|still|again|I (?:think|believe|guess|would say)|we (?:think|believe)|given by|found to be|going to be)"
+)
+_COPULA = (
+    r"(?:'s|is|was|equals|equal to|becomes|(?:should|would|will|must|has to|have to|ought to|could|may|might) be|"
+    r"(?:seems|appears|turns out|happens|comes out)(?: to be)?)\b"
+)
+_SUBJECT = (
+    r"(?<![A-Za-z])(?:answer|ans|choice|option|response|solution|conclusion|result)"
+    r"(?:\s+(?:choice|option|letter|here|key|to (?:this|the) (?:question|problem)|for (?:this|the) (?:question|problem)))?(?![A-Za-z])"
+)
+_MARKUP = r"[\s*_`\"']{0,6}"
+_LEADS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[:=]|[-=]>)(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?",
+        rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
+        r"(?:答案|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
+        r"(?<!\w)(?:ответ|respuesta|réponse|reponse|antwort|resposta|risposta|الجواب|الإجابة)"
+        r"(?:\s(?:correcta|correcte|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
+        r"<answer>",
+    )
+)
+_SUPPOSED = re.compile(
+    r"(?:(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|imagine|why|what)\s+(?:that\s+)?|\b(?:not|never|cannot|doubt)\b[^.\n]{0,20}|"
+    r"n't\s[^.\n]{0,20})(?:(?:the|your|its|our|this|my)\s+)?(?:\w+\s+)?|\bother\s+|\bwrong\s+|\bincorrect\s+)$",
+    re.IGNORECASE,
+)
+_BEFORE_CHARS = 48
+
+_VALUE_CHARS = 300
+_VALUE_END = re.compile(r"\n|</answer>|[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
+_TEXT = re.compile(r"[^\W\d_][^\W\d_'-]*(?:,? [^\W\d_][^\W\d_'-]*){0,5}")
+_COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_ARTICLES = re.compile(r"^(?:the|a|an|that|about|not|none|no|in|as|what|how|both|either|neither|one of)\b", re.IGNORECASE)
+_FUNCTION_WORDS = re.compile(r"(?<![A-Za-z])(?:sqrt|sin|cos|tan|log|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])")
+
+
+def leads(text: str) -> Iterator[tuple[int, int]]:
+    """Where a response leads up to its answer: start and end of each lead, in no certain order.
+
+    Args:
+        text: part of a response, of plain characters.
+
+    Yields:
+        Positions, without those of a lead that is supposed, asked or denied ("if the answer is ...").
+    """
+    for lead in _LEADS:
+        for found in lead.finditer(text):
+            if not _SUPPOSED.search(text[max(0, found.start() - _BEFORE_CHARS) : found.start()]):
+                yield found.span()
+
+
+def stated_value(text: str) -> str | None:
+    """The value that the last clear statement of a response gives.
+
+    Args:
+        text: the part of a response that states the answer.
+
+    Returns:
+        Mathematics with at most a unit, or a few words; None where nothing is stated, or where more is said than a value.
+    """
+    text = plain_characters(text)
+    place = max((end for _, end in leads(text)), default=None)
+    if place is None:
+        return None
+    value = text[place : place + _VALUE_CHARS].strip(" \t\n:*")
+    end = _VALUE_END.search(value)
+    value = (value[: end.start()] if end else value).strip(" \t*_`:")
+    if not value or len(value) >= _VALUE_CHARS:
+        return None
+    bare = _FUNCTION_WORDS.sub(" ", _COMMAND.sub(" ", value))
+    words = _TEXT.fullmatch(value) and len(value) > 1 and not _ARTICLES.match(value)
+    return value if words or re.search(r"\w", value) and not _WORD.search(bare) else None
