@@ -11,6 +11,9 @@ from luffy.command_line import explain_missing_packages, run
 explain_missing_packages()
 from luffy.data.benchmark_sources import SOURCES, VALIDATION
 from luffy.data.evaluation_set import write_evaluation_files
+from luffy.data.layout import ColumnNames
+from luffy.data.own_set import write_own_set
+from luffy.data.source import SourceSpec
 from luffy.data.system_prompt import as_in_training, system_rewriter
 from luffy.errors import InputError
 
@@ -18,6 +21,7 @@ TRAINING_SET = "openr1.parquet"  # of prepare_train.py
 EXAMPLES = """examples:
   python data/prepare_eval.py                                   all nine, from the hub, into data/
   python data/prepare_eval.py --validation-only                 data/valid.parquet alone, of three open benchmarks
+  python data/prepare_eval.py --source problems.jsonl --name mine   your own held-out set -> data/mine.parquet
   python data/prepare_eval.py --benchmarks math amc --local math=math500.jsonl amc=amc.parquet
 """
 
@@ -30,6 +34,11 @@ def main() -> None:
     parser.add_argument(
         "--benchmarks", nargs="+", choices=list(SOURCES), default=list(SOURCES), help="default: all nine"
     )
+    parser.add_argument("--source", help="a set of your own instead: a file, a folder or a hub name, in any layout of training data")
+    parser.add_argument("--name", help="of your set: its file, and its column in tables where rows have no data_source of their own")
+    parser.add_argument("--prompt-column", help="of your set, with the problem; default: found by name")
+    parser.add_argument("--answer-column", help="of your set, with the gold answer; default: found by name")
+    parser.add_argument("--split", default="test", help="of your set, where it has several; default: %(default)s")
     parser.add_argument("--validation-only", action="store_true", help=f"write {VALIDATION} alone")
     parser.add_argument(
         "--local",
@@ -51,6 +60,14 @@ def main() -> None:
     args = parser.parse_args()
     local = dict(_name_and_path(text) for text in args.local)
     system = system_rewriter(args.system_prompt or as_in_training(args.output_folder / TRAINING_SET))
+    if args.source is not None:
+        columns = ColumnNames(prompt=args.prompt_column, answer=args.answer_column)
+        spec = SourceSpec(location=args.source, columns=columns, split=args.split)
+        path, rows = write_own_set(spec, args.output_folder, name=args.name or Path(args.source).stem, system=system)
+        print(f"{rows} rows: {path}")
+        return
+    if args.name or args.prompt_column or args.answer_column:
+        raise InputError("--name, --prompt-column and --answer-column belong to a set of your own: give --source FILE as well")
     written = write_evaluation_files(
         args.benchmarks,
         args.output_folder,

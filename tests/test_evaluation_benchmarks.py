@@ -1,13 +1,15 @@
 """Files of problems: repeats, bad rows, and the real sets where they are."""
 
 import os
+import random
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from luffy.benchmarks import BENCHMARKS, Benchmark, benchmark
-from luffy.data.benchmark_sources import SOURCES
+from luffy.data.benchmark_sources import GPQA_REQUEST, SOURCES
 from luffy.errors import InputError
 from luffy.evaluation.problems import describe, load_problems
 from luffy.rewards import kind_for
@@ -165,3 +167,41 @@ def test_the_real_sets_are_recognised(name, expected):
     assert {name: (len(repeats), *set(repeats)) for name, repeats in found.items()} == expected
     assert all(benchmark(p.benchmark, problems=p.of).name == p.benchmark for p in problems)
     assert all("stays" not in line for line in describe(load_problems(path, limit=4), 1))  # a part of it is still a part of it
+
+
+def test_gpqa_asks_for_the_letter_as_published():
+    row = {"Question": "Which?", "Correct Answer": "w", **{f"Incorrect Answer {i}": str(i) for i in (1, 2, 3)}}
+    question, gold = SOURCES["gpqa"].read(row, "0-0")
+    assert question.startswith(
+        "Answer the following multiple choice question. The last line of your response should be of the following format: "
+        "'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\nWhich?\n\nA) "
+    )
+    assert f"\n{gold}) w" in question and not question.endswith("\n") and question.count("\n") == 7
+
+
+@pytest.mark.parametrize(("name", "letters", "expected"), [("gpqa", "ABCD", 198), ("arc_c", "ABCDE", 1150)])
+def test_prompts_are_the_originals_to_the_letter(name, letters, expected):
+    """Each question and its options are taken out of the original's prompt, and put together again."""
+    path = REAL / f"valid.{name}.parquet"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not there; set LUFFY_BENCHMARKS to the folder that has it")
+    same = 0
+    for row in pd.read_parquet(path).to_dict("records"):
+        prompt, gold = row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]
+        question, *options = re.split(rf"\n(?=[{letters}]\) )", prompt.removeprefix(GPQA_REQUEST))
+        if question.endswith("\n"):  # options with digits for letters (22 of ARC) get letters here, which the verifier reads
+            question, options = question.removesuffix("\n"), [option[3:] for option in options]
+            options[-1] = options[-1].removesuffix("\n") if name == "arc_c" else options[-1]
+            same += _put_together(name, question, options, letters.index(gold)) == (prompt, gold)
+    assert same == expected
+
+
+def _put_together(name: str, question: str, options: list[str], right: int) -> tuple[str, str]:
+    if name == "arc_c":
+        choices = {"text": options, "label": list("ABCDE")[: len(options)]}
+        return SOURCES[name].read({"question": question, "choices": choices, "answerKey": "ABCDE"[right]}, "")
+    seed = next(str(seed) for seed in range(1000) if random.Random(str(seed)).sample(range(4), 4).index(0) == right)
+    order = random.Random(seed).sample(range(4), 4)
+    source = [options[order.index(place)] for place in range(4)]
+    row = {"Question": question, "Correct Answer": source[0], **{f"Incorrect Answer {i}": source[i] for i in (1, 2, 3)}}
+    return SOURCES[name].read(row, seed)

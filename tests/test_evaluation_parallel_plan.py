@@ -50,6 +50,10 @@ def test_a_model_that_fits_nowhere():
         plan(2, 400)
 
 
+def test_memory_that_the_driver_does_not_say():
+    assert plan(2, 15, memory=0) == (1, (("0",), ("1",)))
+
+
 def test_without_a_gpu():
     assert plan(0, 1) == (1, ((),))
     assert plan(0, 1, data_parallel_size=2) == (1, ((), ()))
@@ -57,23 +61,66 @@ def test_without_a_gpu():
         plan(0, 1, tensor_parallel_size=2)
 
 
-def test_the_driver_is_asked_for_the_visible_gpus(tmp_path, monkeypatch):
-    program = tmp_path / "nvidia-smi"
-    program.write_text(
-        "#!/bin/sh\n"
-        'case "$*" in\n'
-        '  *"-i 2,GPU-ab") printf "2, 81559\\n5, 40960\\n" ;;\n'
-        '  *) printf "0, 81559\\n1, 81559\\n" ;;\n'
-        "esac\n"
-    )
+UUIDS = ("GPU-aaaa-1", "GPU-bbbb-2", "GPU-cccc-3")
+
+
+def driver(folder, monkeypatch, listing: str, mig: str = "") -> None:
+    """A program that answers as nvidia-smi does."""
+    program = folder / "nvidia-smi"
+    rows = "".join(f"{i}, {uuid}, {memory}\n" for i, (uuid, memory) in enumerate(zip(UUIDS, listing.split(), strict=False)))
+    (folder / "query").write_text(rows)
+    (folder / "list").write_text(mig)
+    program.write_text(f'#!/bin/sh\ncase "$*" in\n  -L) cat {folder}/list ;;\n  --query-gpu=index,uuid,memory.total*) cat {folder}/query ;;\n  *) exit 6 ;;\nesac\n')
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus() == [Gpu(name="0", memory=81559 * 2**20), Gpu(name="1", memory=81559 * 2**20)]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,GPU-ab")
-    assert [(gpu.name, gpu.memory >> 20) for gpu in visible_gpus()] == [("2", 81559), ("GPU-ab", 40960)]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
-    program.write_text("#!/bin/sh\nexit 9\n")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert visible_gpus() == []
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def found(monkeypatch, visible: str | None) -> list[tuple[str, int]]:
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    return [(gpu.name, gpu.memory >> 20) for gpu in visible_gpus()]
+
+
+def test_the_driver_is_asked_for_the_visible_gpus(tmp_path, monkeypatch):
+    driver(tmp_path, monkeypatch, "81559 81559 40960")
+    assert found(monkeypatch, None) == [("0", 81559), ("1", 81559), ("2", 40960)]
+    assert found(monkeypatch, "2,0") == [("2", 40960), ("0", 81559)]
+    assert found(monkeypatch, "GPU-bbbb-2, GPU-c") == [("1", 81559), ("2", 40960)]
+    for nothing in ("", " ", ",", "-1", "-1,0", "NoDevFiles", "none", "void"):
+        assert found(monkeypatch, nothing) == []
+
+
+@pytest.mark.parametrize("name", ["3", "GPU-dddd", "MIG-1", "cuda:0", "0x1"])
+def test_a_gpu_that_is_not_there_is_no_reason_to_run_on_the_cpu(tmp_path, monkeypatch, name):
+    driver(tmp_path, monkeypatch, "81559 81559")
+    with pytest.raises(InputError, match=rf"names {name}, which is not among the GPUs of nvidia-smi \(0, 1\)"):
+        found(monkeypatch, f"0,{name}")
+
+
+MIG = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa-1)
+  MIG 3g.40gb     Device  0: (UUID: MIG-11-a)
+  MIG 1g.10gb+me  Device  1: (UUID: MIG-22-b)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb-2)
+"""
+
+
+def test_parts_of_a_split_gpu_are_gpus_of_their_own(tmp_path, monkeypatch):
+    driver(tmp_path, monkeypatch, "81559 81559", mig=MIG)
+    parts = [("MIG-11-a", 40 * 1024), ("MIG-22-b", 10 * 1024)]
+    assert found(monkeypatch, None) == [*parts, ("1", 81559)]
+    assert found(monkeypatch, "0") == parts and found(monkeypatch, "GPU-aaaa-1") == parts
+    assert found(monkeypatch, "MIG-22-b") == parts[1:] and found(monkeypatch, "MIG-22-b,MIG-1") == parts[::-1]
+
+
+def test_parts_named_in_the_old_way(tmp_path, monkeypatch):
+    listing = "GPU 0: NVIDIA A100 (UUID: GPU-aaaa-1)\n  MIG 2g.20gb Device 0: (UUID: MIG-GPU-aaaa-1/3/0)\n"
+    driver(tmp_path, monkeypatch, "[N/A]", mig=listing)
+    assert found(monkeypatch, "MIG-GPU-aaaa-1/3/0") == [("MIG-GPU-aaaa-1/3/0", 20 * 1024)]
+
+
+def test_a_driver_that_fails_is_said(tmp_path, monkeypatch, caplog):
+    driver(tmp_path, monkeypatch, "81559")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    assert found(monkeypatch, None) == [] and "nvidia-smi fails" in caplog.text

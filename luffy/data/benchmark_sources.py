@@ -11,6 +11,11 @@ from typing import Any
 ReadProblem = Callable[[Mapping[str, Any], str], tuple[str, str]]
 
 LETTERS = "ABCDEFGHIJ"
+# The published prompt of GPQA, from OpenAI's simple-evals; the answer's form is what its scores depend on.
+GPQA_REQUEST = (
+    "Answer the following multiple choice question. The last line of your response should be of the following format: "
+    "'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\n"
+)
 VALIDATION = "valid.parquet"  # what a training validates on, every few steps
 
 
@@ -64,12 +69,13 @@ def _gpqa(row: Mapping[str, Any], seed: str) -> tuple[str, str]:
     # The source gives the right answer first; the order is drawn once for each problem, from the seed.
     options = [row["Correct Answer"], *(row[f"Incorrect Answer {i}"] for i in (1, 2, 3))]
     order = random.Random(seed).sample(range(4), 4)
-    return _with_options(row["Question"], [options[i].strip() for i in order]), LETTERS[order.index(0)]
+    question = _with_options(row["Question"], [options[i] for i in order])
+    return GPQA_REQUEST + question.removesuffix("\n"), LETTERS[order.index(0)]
 
 
 def _with_options(question: str, options: Sequence[str]) -> str:
-    listed = "\n".join(f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question.strip()}\n\n{listed}\n\nAnswer with the letter of one option."
+    """Question and options as in the original's files, which ask for the letter in GPQA alone."""
+    return f"{question}\n\n" + "".join(f"{letter}) {option}\n" for letter, option in zip(LETTERS, options, strict=False))
 
 
 _GPQA_COLUMNS = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
