@@ -6,15 +6,22 @@ Nothing here limits time or memory, and nothing is caught: :mod:`luffy.rewards.w
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
+import re
 
 from math_verify import parse, verify
+from sympy import Basic, MatrixBase, Rational, pi
 
 from luffy.rewards.arithmetic import replace_sympy_eval
+from luffy.rewards.equality import replace_equality
+from luffy.rewards.quantity import Unit, same_time
+from luffy.rewards.reading import Reading, read, read_numbers_exactly, settled
 from luffy.rewards.two_stage import parse_in_two_stages
 from luffy.rewards.verdict import Reason
 
-BOXED, PROSE = "boxed", "prose"
+BOXED, PROSE, READABLE = "boxed", "prose", "readable"
+
+_OPERATION = re.compile(r"\\(?:sum|prod|int|oint|iint|lim|gcd|lcm|bmod|mod|det|max|min)(?![A-Za-z])|\\operatorname\{(?:gcd|lcm|max|min|det)\}|(?<![A-Za-z])(?:gcd|lcm)\(")
+"""What is still to be done: an answer that leaves it undone may only restate the question."""
 
 _WARM_UP = (
     (BOXED, r"\frac{1}{2}", [r"0.5"]),
@@ -34,6 +41,8 @@ def prepare() -> None:
     """Make this process one that compares: no ``eval``, a faster parser, and all loaded that answers need."""
     replace_sympy_eval()
     parse_in_two_stages()
+    read_numbers_exactly()
+    replace_equality()
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own (signal) time limits are off
     for comparison in _WARM_UP:
         judge(*comparison)
@@ -43,28 +52,75 @@ def judge(form: str, answer: str, golds: list[str]) -> tuple[Reason, str | None]
     """Compare an answer with each acceptable gold answer.
 
     Args:
-        form: ``BOXED`` for the content of a box, ``PROSE`` for text that Math-Verify searches for an answer.
-        answer: that content or text.
+        form: ``BOXED`` for the answer itself, ``PROSE`` for text that Math-Verify searches for an answer, ``READABLE`` for
+            whether the gold answers can be read (the answer does not matter).
+        answer: that answer or text.
         golds: acceptable answers.
 
     Returns:
-        ``CORRECT``, ``WRONG`` or ``NO_ANSWER``, and the answer found.
+        ``CORRECT``, ``WRONG``, ``NO_ANSWER`` or ``UNREADABLE`` (the gold answer), and the answer found.
     """
-    found = parse(_boxed(answer) if form == BOXED else answer, parsing_timeout=None)
-    if not found:
+    readings = [read(gold) for gold in golds]
+    if form == READABLE:
+        return (Reason.CORRECT if all(gold.understood for gold in readings) else Reason.UNREADABLE), None
+    found = _searched(answer) if form == PROSE else read(answer)
+    if found is None:
         return Reason.NO_ANSWER, None
-    shown = answer if form == BOXED else str(found[-1])
-    for gold in golds:
-        if verify(parse_gold(gold), found, timeout_seconds=None):
-            return Reason.CORRECT, shown
-    return Reason.WRONG, shown
+    shown = found.text if form == PROSE else answer
+    if any(same_answer(gold, found) for gold in readings):
+        return Reason.CORRECT, shown
+    return (Reason.WRONG if any(gold.understood for gold in readings) else Reason.UNREADABLE), shown
 
 
-@lru_cache(maxsize=1024)
-def parse_gold(gold: str) -> list:
-    """A gold answer as Math-Verify's list of readings; empty where it cannot be read."""
-    return parse(_boxed(gold), parsing_timeout=None)
+def same_answer(gold: Reading, answer: Reading) -> bool:
+    """Whether an answer says what the gold answer says."""
+    if gold.text == answer.text and any(character.isalnum() for character in gold.text):
+        return True
+    if gold.words is not None or answer.words is not None:
+        return gold.words == answer.words
+    if gold.value is None or answer.value is None:
+        return False
+    if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text):
+        return False
+    if gold.clock and answer.clock and (gold.clock[1] or answer.clock[1]):
+        return same_time(gold.clock, answer.clock)
+    if gold.based or answer.based:
+        if gold.based and answer.based:
+            return gold.value == answer.value
+        one, other = (gold, answer) if gold.based else (answer, gold)
+        return one.based[0] == other.text.lstrip("0")
+    return _same_quantity(gold, answer)
 
 
-def _boxed(text: str) -> str:
-    return "\\boxed{" + text + "}"
+def _same_quantity(gold: Reading, answer: Reading) -> bool:
+    mine, its = gold.unit, answer.unit
+    if mine is None and its is None:
+        return _same(gold.value, answer.value)
+    if mine is not None and its is not None:
+        return mine.agrees(its) and _same(gold.value * _factor(mine), answer.value * _factor(its))
+    unit, with_unit, without = (mine, gold, answer) if its is None else (its, answer, gold)
+    values = [with_unit.value]
+    if unit.dimension == (("angle", 1),) and not unit.label:
+        values.append(with_unit.value * pi / 180)
+    if not unit.dimension and not unit.label and unit.factor != 1:
+        values = [*(values if not unit.changes_sense else ()), with_unit.value * _factor(unit)]
+    elif unit.changes_sense:
+        return False
+    return any(_same(value, without.value) if with_unit is gold else _same(without.value, value) for value in values)
+
+
+def _factor(unit: Unit) -> Rational:
+    return Rational(unit.factor.numerator, unit.factor.denominator)
+
+
+def _same(gold: Basic, answer: Basic) -> bool:
+    return verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
+
+
+def _searched(text: str) -> Reading | None:
+    """What Math-Verify finds in prose."""
+    found = parse(text, parsing_timeout=None)
+    if not found:
+        return None
+    value = next((settled(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
+    return Reading(str(found[-1]), value)

@@ -15,6 +15,7 @@ class Reason(str, Enum):
     GATE_FAILED = "gate failed"
     TRUNCATED = "truncated"
     TIMED_OUT = "timed out"
+    UNREADABLE = "gold answer not readable"
     ERROR = "error"
 
     def __str__(self) -> str:

@@ -1,0 +1,281 @@
+"""When two mathematical objects are equal: what replaces Math-Verify's own rules for numbers, equations, symbols and sets.
+
+Math-Verify rounds to 6 decimals and takes numbers below 1e-15 as zero, so that all tiny numbers are equal; it takes equations
+without solutions as equal, ignores the case of letters, and reads 0 = 1 as 1. Here numbers are compared exactly where both are
+exact, and by their written precision or a relative tolerance where not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import math_verify.grader as library
+from latex2sympy2_extended.logic import And
+from latex2sympy2_extended.sets import FiniteSet
+from sympy import (Basic, Eq, Expr, GreaterThan, LessThan, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, Set,
+                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, expand, nan, oo, simplify, solve, together, zoo)  # fmt: skip
+from sympy import FiniteSet as PlainFiniteSet
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
+
+_DIGITS, _CLOSE = 50, Rational(1, 10**30)
+_MORE_DIGITS, _CLOSER = 400, Rational(1, 10**300)
+_SAMPLE_DIGITS, _SAMPLE_CLOSE = 30, Rational(1, 10**18)
+_SAMPLES = ((3, 5, 7, 11, 13, 17, 19, 23), (Rational(13, 10), Rational(17, 7), Rational(5, 13), Rational(23, 9), Rational(3, 11), Rational(31, 8), Rational(2, 7), Rational(7, 5)),
+            (-2, -Rational(5, 3), Rational(9, 7), -Rational(11, 4), Rational(3, 8), -4, Rational(6, 5), -3), (-Rational(1, 3), 4, -Rational(8, 5), 2, -3, Rational(1, 6), -7, 9),
+            (6, 2, 4, 3, 8, 5, 9, 7), (Rational(1, 4), Rational(2, 9), -Rational(3, 5), -Rational(1, 7), Rational(4, 3), -Rational(5, 6), Rational(1, 9), -Rational(2, 3)))  # fmt: skip
+"""Values of the symbols, in alphabetical order, where two expressions are compared: on both sides of 0 and of 1, whole and not."""
+_MATCHED = 64
+"""Largest set whose elements are matched one by one."""
+
+
+def replace_equality() -> None:
+    """Make Math-Verify compare with the rules of this module, in this process.
+
+    Raises:
+        AttributeError: when the library below has no such function any more.
+    """
+    for name, function in REPLACED.items():
+        getattr(library, name)
+        setattr(library, name, function)
+
+
+def same_value(one: Basic | MatrixBase, other: Basic | MatrixBase) -> bool:
+    """Whether two expressions have the same value, for all values of their symbols.
+
+    Args:
+        one: an expression or a matrix.
+        other: likewise.
+
+    Returns:
+        True where they are equal; two without a value (0/0) never are unless they are written alike.
+    """
+    if one == other:
+        return True
+    if isinstance(one, (MatrixBase, MatrixExpr)) or isinstance(other, (MatrixBase, MatrixExpr)):
+        return _same_matrix(one, other)
+    if not isinstance(one, Expr) or not isinstance(other, Expr):
+        return False
+    if one.has(oo, -oo, zoo, nan) or other.has(oo, -oo, zoo, nan):
+        return one.doit() == other.doit() and not one.doit().has(nan, zoo)
+    if not one.free_symbols and not other.free_symbols and not one.has(AppliedUndef) and not other.has(AppliedUndef):
+        return _same_number(one, other)
+    return _same_expression(one, other)
+
+
+def _same_matrix(one: Basic | MatrixBase, other: Basic | MatrixBase) -> bool:
+    one, other = (each.doit() if hasattr(each, "doit") else each for each in (one, other))
+    if not isinstance(one, MatrixBase) or not isinstance(other, MatrixBase) or one.shape != other.shape:
+        return bool(one == other)
+    return all(same_value(mine, its) for mine, its in zip(one.flat(), other.flat(), strict=True))
+
+
+def _same_number(one: Expr, other: Expr) -> bool:
+    one, other = one.doit(), other.doit()
+    if one == other:
+        return True
+    if one.is_Rational and other.is_Rational:
+        return _rounds_to(one, other) or _rounds_to(other, one)
+    values = one.evalf(_DIGITS), other.evalf(_DIGITS)
+    if not all(value.is_number and value.is_finite for value in values):
+        return False
+    if any(each.is_Rational and _within(each, value) for each, value in zip((one, other), reversed(values), strict=True)):
+        return True
+    if not _close(*values, _CLOSE) and all(abs(value) > _CLOSE for value in values):
+        return False
+    values = one.evalf(_MORE_DIGITS), other.evalf(_MORE_DIGITS)
+    return _close(*values, _CLOSER) or bool(simplify(one - other).is_zero)
+
+
+def _rounds_to(written: Expr, value: Expr) -> bool:
+    from luffy.rewards.reading import half_unit
+
+    half = half_unit(written)
+    return half is not None and abs(written - value) <= half
+
+
+def _within(written: Expr, value: Expr) -> bool:
+    return bool(value.is_real) and _rounds_to(written, value)
+
+
+def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
+    return bool(abs(one - other) <= tolerance * max(abs(one), abs(other)))
+
+
+def _same_expression(one: Expr, other: Expr) -> bool:
+    one, other = _named_functions(one, other)
+    agreeing = 0
+    for mine, its in _sampled(one, other):
+        if mine is None or its is None or (mine.is_real is False) != (its.is_real is False):
+            continue
+        if not _close(mine, its, _SAMPLE_CLOSE):
+            return False
+        agreeing += mine.is_real is not False
+    if agreeing > 1:
+        return True
+    difference = simplify(one - other)
+    return bool(difference.is_zero) or bool(expand(difference) == 0)
+
+
+def _named_functions(*expressions: Expr) -> list[Expr]:
+    """The expressions with f(x) as a symbol."""
+    return [each.xreplace({call: Symbol(str(call), real=True) for call in each.atoms(AppliedUndef)}) for each in expressions]
+
+
+def _sampled(*expressions: Expr) -> Iterator[list[Expr | None]]:
+    """The expressions' values at each sample; None where one has none."""
+    symbols = sorted(set().union(*(each.free_symbols for each in expressions)), key=str)
+    for sample in _SAMPLES:
+        values = {symbol: Rational(sample[place % len(sample)]) + place // len(sample) for place, symbol in enumerate(symbols)}
+        yield [_number_at(each, values) for each in expressions]
+
+
+def _number_at(expression: Expr, values: dict[Symbol, Rational]) -> Expr | None:
+    try:
+        found = expression.subs(values).evalf(_SAMPLE_DIGITS)
+    except (ArithmeticError, ValueError, TypeError, NotImplementedError, RecursionError):
+        return None
+    return found if found.is_number and found.is_finite else None
+
+
+# Relations --------------------------------------------------------------------------------------------------------------------
+
+
+def _compare_relations(gold: Basic, answer: Basic, *unused: int) -> bool:
+    """In place of ``sympy_compare_relational``."""
+    golds, answers = (list(each._unsorted_args) if isinstance(each, And) else [each] for each in (gold, answer))
+    if not all(isinstance(each, Relational) for each in (*golds, *answers)):
+        return False
+    if len(golds) == len(answers) and _matched(golds, answers, _same_relation):
+        return True
+    if all(isinstance(each, Eq) for each in (*golds, *answers)):
+        return False
+    return _same_solutions(gold, answer)
+
+
+def _same_relation(gold: Relational, answer: Relational) -> bool:
+    if isinstance(gold, (Eq, Ne)) or isinstance(answer, (Eq, Ne)):
+        return type(gold) is type(answer) and _same_equation(gold, answer)
+    strict = (StrictLessThan, StrictGreaterThan)
+    if isinstance(gold, strict) != isinstance(answer, strict):
+        return False
+    mine, its = (each.lhs - each.rhs if isinstance(each, (GreaterThan, StrictGreaterThan)) else each.rhs - each.lhs for each in (gold, answer))
+    factor = _constant_factor(mine, its)
+    return factor is not None and bool(factor.is_real) and factor > 0
+
+
+def _same_equation(gold: Relational, answer: Relational) -> bool:
+    """Whether one is a nonzero multiple of the other, or both have the same solutions and at least one."""
+    if any(isinstance(side, (Set, Tuple)) for each in (gold, answer) for side in each.args):
+        return library.sympy_expr_eq(gold.lhs, answer.lhs, 6, 15) and library.sympy_expr_eq(gold.rhs, answer.rhs, 6, 15)
+    sides = [gold.lhs, gold.rhs, answer.lhs, answer.rhs]
+    if any(isinstance(side, (MatrixBase, MatrixExpr)) for side in sides):
+        return same_value(gold.lhs, answer.lhs) and same_value(gold.rhs, answer.rhs)
+    if isinstance(gold.lhs, AppliedUndef) and isinstance(answer.lhs, AppliedUndef) and gold.lhs.func == answer.lhs.func:
+        answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
+    zeros = _named_functions(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
+    if zeros[0].free_symbols != zeros[1].free_symbols or not zeros[0].free_symbols:
+        return False
+    if _constant_factor(*zeros) is not None:
+        return True
+    numerators = [together(each).as_numer_denom()[0] for each in zeros]
+    if _constant_factor(*numerators) is not None:
+        return all(each.free_symbols for each in map(expand, numerators))
+    return _same_roots(*numerators)
+
+
+def _constant_factor(one: Expr, other: Expr) -> Expr | None:
+    """The number, not zero, that one is of the other at every sample; None where there is none."""
+    one, other = _named_functions(one, other)
+    factor, agreeing = None, 0
+    for mine, its in _sampled(one, other):
+        if mine is None or its is None:
+            continue
+        if abs(mine) < _SAMPLE_CLOSE or abs(its) < _SAMPLE_CLOSE:
+            if (abs(mine) < _SAMPLE_CLOSE) != (abs(its) < _SAMPLE_CLOSE):
+                return None
+            continue
+        if factor is not None and not _close(mine / its, factor, _SAMPLE_CLOSE):
+            return None
+        factor, agreeing = mine / its, agreeing + 1
+    return factor if agreeing > 1 else None
+
+
+def _same_roots(one: Expr, other: Expr) -> bool:
+    symbols = sorted(one.free_symbols, key=str)
+    try:
+        polynomials = [Poly(each, *symbols, extension=True) for each in (one, other)]
+    except PolynomialError:
+        return len(symbols) == 1 and _same_solution_lists(*(solve(each, symbols[0]) for each in (one, other)))
+    if any(each.is_ground for each in polynomials):
+        return False
+    if _constant_factor(*(each.sqf_part().as_expr() for each in polynomials)) is not None:
+        return True
+    return len(symbols) == 1 and _same_solution_lists(*(solve(each.as_expr(), symbols[0]) for each in polynomials))
+
+
+def _same_solution_lists(one: list, other: list) -> bool:
+    return 0 < len(one) == len(other) and _matched(one, other, same_value)
+
+
+def _same_solutions(gold: Basic, answer: Basic) -> bool:
+    """Whether two inequalities of one symbol are true of the same numbers, and of at least one."""
+    if gold.free_symbols != answer.free_symbols or len(gold.free_symbols) != 1:
+        return False
+    try:
+        sets = gold.as_set(), answer.as_set()
+    except (NotImplementedError, TypeError, ValueError, AttributeError):
+        return False
+    return not sets[0].is_empty and bool(sets[0] == sets[1] or library.sympy_compare_sets(*sets, 6, 15))
+
+
+# Symbols and sets -------------------------------------------------------------------------------------------------------------
+
+
+def _compare_symbols(gold: Basic, answer: Basic) -> bool:
+    """In place of ``sympy_compare_symbols``: names by their letters, in their case."""
+    if isinstance(gold, Symbol) and isinstance(answer, Symbol):
+        return gold.name == answer.name
+    return same_value(gold, answer)
+
+
+_compare_ordered = library.sympy_deep_compare_set_and_tuple
+
+
+def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple, *precision: int) -> bool:
+    """In place of ``sympy_deep_compare_set_and_tuple``: elements of sets are matched, not sorted."""
+    if not isinstance(gold, PlainFiniteSet) or not isinstance(answer, PlainFiniteSet):
+        return _compare_ordered(gold, answer, *precision)
+    if len(gold) != len(answer) or len(gold) > _MATCHED:
+        return False
+    assigned = [_assigns_apart(each) for each in (gold, answer)]
+    if assigned[0] != assigned[1]:
+        lists = [list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer)]
+        return len(lists[0]) == len(lists[1]) and all(library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True))
+    return _matched(gold.args, answer.args, lambda mine, its: library.sympy_expr_eq(mine, its, *precision))
+
+
+def _assigns_apart(values: PlainFiniteSet) -> bool:
+    """Whether all are equations that give different unknowns a value: then the order tells which value is whose."""
+    return all(isinstance(each, Eq) for each in values) and len({each.lhs for each in values}) == len(values) > 1
+
+
+def _matched(ones: Iterable[Basic], others: Iterable[Basic], same: Callable[[Basic, Basic], bool]) -> bool:
+    """Whether each has a partner of its own."""
+    left = list(others)
+    for one in ones:
+        partner = next((place for place, other in enumerate(left) if same(one, other)), None)
+        if partner is None:
+            return False
+        del left[partner]
+    return not left
+
+
+REPLACED: dict[str, Callable[..., bool]] = {
+    "sympy_numeric_eq": lambda gold, answer, *unused: same_value(gold, answer),
+    "sympy_symbolic_eq": lambda gold, answer: False,  # the one above has decided
+    "sympy_compare_relational": _compare_relations,
+    "sympy_compare_symbols": _compare_symbols,
+    "sympy_deep_compare_set_and_tuple": _compare_finite,
+}
+"""Functions of ``math_verify.grader`` and what takes their place."""

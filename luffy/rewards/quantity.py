@@ -1,0 +1,219 @@
+r"""Numbers with a unit: ``7 \text{ hours } 30 \text{ minutes}``, ``\$0.50``, ``3:45 \text{ p.m.}``, ``101_2``, ``12.5\%``.
+
+A unit is never dropped where both sides have one: it is converted (km and m), or must be the same. Where one side has none, the
+number alone is compared, as graders of MATH do; but not for words that change the number (million) or its sense (more, north).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+
+_TABLE = """
+length: m metre metres meter meters 1; km kilometre kilometres kilometer kilometers 1000; cm centimetre centimetres centimeter centimeters 1/100;
+ mm millimetre millimetres millimeter millimeters 1/1000; nm nanometers nanometres 1/1000000000; \u03bcm micrometers microns 1/1000000;
+ in inch inches 127/5000; ft foot feet 381/1250; yd yard yards 1143/1250; mi mile miles 201168/125
+time: s sec secs second seconds 1; ms millisecond milliseconds 1/1000; min mins minute minutes 60; h hr hrs hour hours 3600;
+ day days 86400; week weeks 604800
+month: month months 1; yr yrs year years 12
+mass: g gram grams 1; kg kilogram kilograms 1000; mg milligram milligrams 1/1000; lb lbs pound pounds 45359237/100000; oz ounce ounces 45359237/1600000; ton tons tonne tonnes 1000000
+money: dollar dollars usd \\$ 1; cent cents \xa2 1/100
+euro: euro euros \u20ac 1
+sterling: \xa3 1
+yen: \xa5 yen yuan \u5143 1
+volume: l L liter liters litre litres 1; ml mL milliliter milliliters millilitre millilitres 1/1000; gallon gallons gal 473176473/125000000
+angle: degree degrees deg \u00b0 1; radian radians rad radian
+celsius: \u00b0C celsius centigrade 1
+fahrenheit: \u00b0F fahrenheit 1
+kelvin: K kelvin kelvins 1
+current: A amp amps ampere amperes 1; mA 1/1000
+voltage: V volt volts 1; kV 1000; mV 1/1000
+resistance: ohm ohms \u03a9 1
+power: W watt watts 1; kW 1000; MW 1000000
+force: N newton newtons 1; kN 1000
+energy: J joule joules 1; kJ 1000; eV electronvolts 801088317/5000000000000000000000000000
+frequency: Hz hertz 1; kHz 1000; MHz 1000000
+pressure: Pa pascal pascals 1; kPa 1000; atm 101325
+amount: mol moles mole 1
+charge: C coulomb coulombs 1
+number: percent % pct 1/100; hundred 100; thousand 1000; million millions 1000000; billion billions 1000000000; trillion trillions 1000000000000; dozen 12
+unit: unit units 1
+"""
+_COMPOUND = {"mph": (Fraction(1397, 3125), {"length": 1, "time": -1}), "sqft": (Fraction(381, 1250) ** 2, {"length": 2}),
+             "kmh": (Fraction(5, 18), {"length": 1, "time": -1}), "rpm": (Fraction(1, 60), {"turn": 1, "time": -1})}  # fmt: skip
+_CHANGES_SENSE = frozenset(
+    "more less least most than fewer greater smaller above below under over up down north south east west northeast northwest southeast "
+    "southwest left right increase decrease increased decreased gain loss profit not no or except without half double twice negative "
+    "minus plus positive per clockwise counterclockwise anticlockwise before after ago earlier later hundred thousand million "
+    "billion trillion dozen pairs but".split()
+)
+_NO_UNIT = frozenset("sin cos tan cot sec csc log ln exp sqrt mod and or if for when where is are".split())
+_IGNORED = frozenset("approximately approx about exactly only total altogether of a an the in each and".split())
+
+
+def _unit_table() -> dict[str, tuple[Fraction, dict[str, int]]]:
+    table = dict(_COMPOUND)
+    for line in _TABLE.replace("\n ", " ").strip().splitlines():
+        dimension, _, entries = line.partition(": ")
+        for entry in entries.split(";"):
+            *names, factor = entry.split()
+            if factor == "radian":
+                names, dimension, factor = [*names, factor], "radian", "1"
+            table.update({name.replace("\\\\", "\\"): (Fraction(factor), {dimension: 1}) for name in names})
+    return table
+
+
+_UNITS = _unit_table()
+_SHORT = "|".join(sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <= 4 and name.isascii() and name.isalpha()), key=len, reverse=True))
+_TEXT = r"\\(?:text|textrm|textbf|textit|mbox|hbox|mathrm|mathbf|mathit|operatorname|rm)\b\s*"
+_POWER = r"\^\s*\{?\s*-?[0-9]\s*\}?"
+_BETWEEN = rf"\\cdot|\\times|{_POWER}|\}}|[/*.\s()\-,]"
+_IN_TEXT = rf"{_TEXT}\{{(?P<first>[^{{}}0-9]*)\}}(?:{_TEXT}\{{[^{{}}0-9]*\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
+_BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|[^\W\d_]{{3,}}|[A-Za-z](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
+_SIGNED = r"(?:\\?%|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
+_QUANTITY = re.compile(rf"(?P<number>.*[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
+_CURRENCY = re.compile("(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL)
+_PIECE = re.compile(rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)")
+_CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([ap])\s*\.?\s*m\b\s*\.?)?\s*\}?", re.IGNORECASE)
+_BASED = re.compile(rf"([0-9][0-9A-Z]*)\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base[ -]([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
+_BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What stands behind a number.
+
+    Attributes:
+        factor: of the number, to the base unit of its dimension.
+        dimension: (name, power) pairs, sorted; empty for a pure number.
+        label: words that are no known unit, in lower case.
+    """
+
+    factor: Fraction
+    dimension: tuple[tuple[str, int], ...]
+    label: str
+
+    @property
+    def changes_sense(self) -> bool:
+        """Whether the number alone would say something else."""
+        return not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label)) or (self.factor not in (1, Fraction(1, 100)) and not self.dimension)
+
+    def agrees(self, other: Unit) -> bool:
+        """Whether both measure the same, so that factors convert one to the other."""
+        return self.dimension == other.dimension and (self.label == other.label or not self.changes_sense and not other.changes_sense and "" in (self.label, other.label))
+
+
+def split_quantity(text: str) -> tuple[str, Unit] | None:
+    r"""The number and the unit of a text that is nothing else.
+
+    Args:
+        text: LaTeX or text, without outer spaces.
+
+    Returns:
+        The number's text, and its unit; None where there is no unit, or something behind it.
+    """
+    money = _CURRENCY.fullmatch(text)
+    if money:
+        unit = parse_unit(money[4], first=_UNITS[money[2].removeprefix("US")])
+        return (money[1] + money[3], unit) if unit else None
+    if text[:1].isdigit() and _compound(text):
+        return _compound(text)
+    found = _QUANTITY.fullmatch(text)
+    if not found or not re.search(r"[0-9]|\\pi", found["number"]) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
+        return None
+    if found["first"] is not None and re.fullmatch(r"\s*(?:and|or|,|;|if|for|when|where|to|mod)?\s*", found["first"]):
+        return None
+    unit = parse_unit(found["unit"])
+    if not unit or not _NO_UNIT.isdisjoint(unit.label.split()):
+        return None
+    return found["number"].strip(), unit
+
+
+def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) -> Unit | None:
+    """The unit that a text names; None for one that is none.
+
+    Args:
+        text: what stands behind the number.
+        first: a unit that stands before the number.
+    """
+    text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
+    text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent").replace("\\Omega", "\u03a9"))
+    factor, dimension, words, inverse, square = (first[0], dict(first[1]), [], 1, 1) if first else (Fraction(1), {}, [], 1, 1)
+    for token in re.finditer(r"\u00b0\s*[CF]?|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
+        word = token[0].replace(" ", "") if token[0][0] == "\u00b0" else token[0]
+        known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)
+        if token[1]:
+            power, named = int(token[1]), list(dimension)
+            if named and square == 1:
+                dimension[last] += inverse * (power - 1)
+                factor *= size ** (inverse * (power - 1))
+        elif word in ("/", "per"):
+            inverse = -1
+        elif word.lower() in ("square", "sq", "cubic", "cu"):
+            square = 3 if word.lower().startswith("cu") else 2
+        elif word.lower() in ("squared", "cubed") and dimension:
+            power = 2 if word.lower() == "squared" else 3
+            dimension[last] += inverse * (power - 1)
+            factor *= size ** (inverse * (power - 1))
+        elif known and not (words and len(word) == 1):
+            size, (last, power) = known[0], next(iter(known[1].items()))
+            for name, power in known[1].items():
+                dimension[name] = dimension.get(name, 0) + power * inverse * square
+            factor *= size ** (inverse * square)
+            square = 1
+        elif word.isdigit():
+            return None
+        elif word.lower() not in _IGNORED:
+            words.append(word.lower().removesuffix("s") if len(word) > 3 else word.lower())
+    if square != 1:
+        words.append("square" if square == 2 else "cubic")
+    dimension.pop("number", None)
+    dimension.pop("unit", None)
+    return Unit(factor, tuple(sorted((name, power) for name, power in dimension.items() if power)), " ".join(words))
+
+
+def _compound(text: str) -> tuple[str, Unit] | None:
+    """``7 hours 30 minutes`` as a sum in the base unit."""
+    pieces, place = [], 0
+    while place < len(text):
+        piece = _PIECE.match(text, place)
+        unit = parse_unit(piece["unit"]) if piece else None
+        if not unit or unit.label or not unit.dimension:
+            return None
+        pieces.append((re.sub(r"\s*\\frac\{([0-9]+)\}\{([0-9]+)\}", r" \1/\2", piece["number"]), unit))
+        place = piece.end()
+    if len(pieces) < 2 or len({unit.dimension for _, unit in pieces}) > 1:
+        return None
+    total = sum(sum(map(Fraction, number.split())) * unit.factor for number, unit in pieces)
+    return rf"\frac{{{total.numerator}}}{{{total.denominator}}}", Unit(Fraction(1), pieces[0][1].dimension, "")
+
+
+def clock_time(text: str) -> tuple[int, str] | None:
+    """Minutes since midnight (or noon) and ``a``, ``p`` or nothing, of a time of day; None for anything else."""
+    found = _CLOCK.fullmatch(text)
+    if not found or not (found[2] or found[3]) or int(found[2] or 0) > 59 or int(found[1]) > 23:
+        return None
+    half, hour = (found[3] or "").lower(), int(found[1])
+    if half and hour > 12:
+        return None
+    return (hour % 12 if half else hour) * 60 + int(found[2] or 0), half
+
+
+def based_number(text: str) -> tuple[str, int] | None:
+    """The digits and the base of a number that names one, as ``101_2``; None for anything else."""
+    found = _BASED.fullmatch(text)
+    name = found and (found[2] or found[3])
+    base = name and (int(name) if name.isdigit() else _BASES.get(name))
+    if not base or not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in found[1]):
+        return None
+    return found[1].lstrip("0") or "0", base
+
+
+def same_time(one: tuple[int, str], other: tuple[int, str]) -> bool:
+    """Whether two times of day are one; a time without a.m. or p.m. may be either, or one of 24 hours."""
+    if one[1] and other[1]:
+        return one == other
+    whole = [{minutes} if not half else {minutes + 720 * (half == "p"), minutes or 720, minutes} for minutes, half in (one, other)]
+    return not reduce(set.isdisjoint, whole)

@@ -1,0 +1,299 @@
+r"""An answer read as a whole: as mathematics, as words, or not at all.
+
+Nothing is taken out of what cannot be read: ``n \equiv 3 \pmod{7}`` without its grammar is neither 3 nor 7. Imported by worker
+processes only; nothing here limits time or memory.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, latex2sympy
+from latex2sympy2_extended.logic import And
+from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
+from latex2sympy2_extended.sets import FiniteSet
+from sympy import Basic, Derivative, Eq, Float, Function, I, Integers, Interval, MatrixBase, Mod, Naturals, Rational, S, Set, Symbol, Tuple
+from sympy.core.relational import Relational
+
+from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
+
+_NORMALISATION = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
+_ROUNDED_DIGITS = 6
+"""Fewest significant digits of a decimal that stands for the number that it is the rounding of."""
+_WRITTEN: dict[Rational, Rational] = {}
+"""Half a unit in the last place of each decimal of at least ``_ROUNDED_DIGITS`` digits that was read."""
+_KEPT = 4096
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an answer says.
+
+    Attributes:
+        text: the answer without what only concerns its looks, for comparison as text.
+        value: the mathematical object, or None.
+        words: the words of an answer in words, in lower case unless they are names of points; or None.
+        unit: of a quantity.
+        clock: minutes and half of the day, of a time of day.
+        based: digits and base, of a number that names its base.
+    """
+
+    text: str
+    value: Basic | MatrixBase | None = None
+    words: str | None = None
+    unit: Unit | None = None
+    clock: tuple[int, str] | None = None
+    based: tuple[str, int] | None = None
+
+    @property
+    def understood(self) -> bool:
+        """Whether it was read as a whole, as mathematics or as words."""
+        return self.value is not None or self.words is not None
+
+
+@lru_cache(maxsize=2048)
+def read(text: str) -> Reading:
+    """Read an answer or a gold answer.
+
+    Args:
+        text: LaTeX or text, in the notation of :func:`luffy.rewards.notation.normalised` where that exists.
+
+    Returns:
+        The reading; without value and words where the text as a whole is neither.
+    """
+    text = _tidied(text)
+    plain = as_text(text)
+    based, clock = based_number(text), clock_time(text)
+    if based:
+        return Reading(plain, S(int(based[0], based[1])), based=based)
+    quantity = None if clock and clock[1] else split_quantity(text)
+    if quantity:
+        value = _mathematics(quantity[0])
+        if value is not None:
+            return Reading(plain, value, unit=quantity[1], clock=clock)
+    words = in_words(text)
+    if words is not None:
+        return Reading(plain, words=words)
+    if clock and clock[1]:
+        return Reading(plain, S(clock[0]), clock=clock)
+    return Reading(plain, _mathematics(text), clock=clock)
+
+
+# Text -------------------------------------------------------------------------------------------------------------------------
+
+_WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
+_SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
+_DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbmio]?|vdots|ddots)(?![A-Za-z])|\.\.\.+|\u2026")
+_SAME = {r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\ne": r"\neq", r"\neqq": r"\neq", r"\mid": "|", r"\vert": "|",
+         r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\varnothing": r"\emptyset"}  # fmt: skip
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+
+
+def _tidied(text: str) -> str:
+    text = re.sub(r"\\[,;:! ](?!\\)|\\[,;:!](?=\\)|\\q?quad(?![A-Za-z])|~", " ", text.replace(r"\!", "").replace("{,}", ",")).strip()
+    while len(text) > 1 and text[-1] in ".,;" and not text.endswith(".."):
+        text = text[:-1].rstrip()
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text.count("$") == 2 else text
+
+
+def as_text(text: str) -> str:
+    """A text without what only concerns its looks: wrappers, spaces, dollar signs, braces that group one character."""
+    text = _DOTS.sub("...", _WRAPPER.sub("", text.replace("$", "")))
+    text = _COMMAND.sub(lambda found: _SAME.get(found[0], found[0]), text)
+    text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", r"\1{}", text)
+    return re.sub(r"(?<!\\)\{([0-9A-Za-z])\}", r"\1", _SPACE.sub("", text)).replace("{}", " ").rstrip(".,;")
+
+
+_LETTERS = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
+_ONLY_WORDS = re.compile(r"(?:[^\W\d_]|[\s.,;:'\"\u2019&!?()\u3001-])+")
+_TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname)\s*\{([^{}]*)\}")
+_FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det mod frac pi".split())
+_MANY_WORDS = 3
+_WORD_LETTERS = 4
+
+
+def in_words(text: str) -> str | None:
+    """The words of an answer in words, in one spelling; None for mathematics.
+
+    Letters that stand together are a word where they are set as text, where there are four or more with a vowel among them, or
+    where they are names of points (two capitals or more); else they are a product.
+    """
+    inner = _TEXT.sub(r" \1 ", text).replace("$", "").strip()
+    if not _ONLY_WORDS.fullmatch(inner):
+        return None
+    found = _LETTERS.findall(inner)
+    if not found or not _FUNCTIONS.isdisjoint(found):
+        return None
+    set_as_text = _TEXT.sub("", text).strip(" .,;:") == "" and len(max(found, key=len)) > 1
+    if len(found) == 1 and len(found[0]) > 1 and found[0].isupper():
+        return found[0] if found[0] not in ("YES", "NO", "TRUE", "FALSE") else found[0].lower()
+    if not (set_as_text or any(map(_is_word, found))):
+        return None
+    return " ".join(word.lower() for word in found if word.lower() not in ("the", "a", "an") or len(found) == 1)
+
+
+def _is_word(letters: str) -> bool:
+    if sum(map(str.isupper, letters)) > 1 or not letters.isascii():
+        return len(letters) > 1 or not letters.isascii()
+    lower = letters.lower()
+    return lower in ("yes", "no", "odd") or (len(lower) >= _WORD_LETTERS and not set(lower).isdisjoint("aeiouy") and list(lower) != sorted(set(lower)))
+
+
+# Mathematics ------------------------------------------------------------------------------------------------------------------
+
+_CONGRUENCE = re.compile(r"(.+?)\\equiv(.+?)(?:\\pmod\s*|\(?\s*\\b?mod\s*|\(\s*mod\s*|\\mod\s*|\\text\{\s*\(?mod\s*\}\s*)\{?\s*([0-9]+)\s*\}?\s*\)?(?:\\text\{\s*\)\s*\})?")
+_BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
+_DOMAINS = {"R": S.Reals, "Z": Integers, "N": Naturals, "Q": S.Rationals}
+_UNREADABLE = re.compile(r"\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
+_APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
+_PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
+_LONG_NAME = re.compile(r"(?<![\\A-Za-z{_])[A-Za-z]{4,}(?![A-Za-z}])")
+
+
+def _mathematics(text: str) -> Basic | MatrixBase | None:
+    """What a text says in mathematics; None where it cannot be read as a whole."""
+    if _DOTS.search(text) or not re.search(r"[\w\\]", text):
+        return None
+    congruence = _CONGRUENCE.fullmatch(text)
+    if congruence:
+        return _congruence(*congruence.groups())
+    builder = _BUILDER.fullmatch(text)
+    if builder:
+        return _built_set(*builder.groups())
+    if _UNREADABLE.search(text) or len(re.findall(r"(?<![\\A-Za-z])[a-z]{3,}", re.sub(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}", "", text))) >= _MANY_WORDS:
+        return None
+    ratio = _ratio(text)
+    return _parsed(text) if ratio is None else ratio
+
+
+def _parsed(text: str) -> Basic | MatrixBase | None:
+    text = re.sub(r"^(?:\\approx|\\simeq|=|\\therefore)\s*", "", text.strip())
+    text = _PRIMED.sub(lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}", text)
+    text = _LONG_NAME.sub(lambda found: rf"\text{{{found[0]}}}" if found[0] not in ("sqrt", "infinity") else found[0], text)
+    text = normalize_latex(_explicit(text), _NORMALISATION)
+    if _APART.search(text):
+        return None
+    try:
+        return settled(latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION))
+    except Exception:  # the library raises plain Exceptions on what it cannot read
+        last = re.split(r"(?<![\\<>!])=", text)[-1]
+        return _parsed(last) if text.count("=") > 1 and "," not in text and ";" not in text else None
+
+
+def _explicit(text: str) -> str:
+    r"""Products of numbers and of what stands in parentheses with their sign, since the library reads 2(3) as 2 + 3."""
+    text = re.sub(r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2(", text)
+    text = re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", text) if "," not in text and ";" not in text else text
+    text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
+    return re.sub(r"\\(gamma|Gamma)(?![A-Za-z({])", r"\\text{\1}", text)
+
+
+def settled(value: object) -> Basic | MatrixBase | None:
+    """The object with its letters as what they mean: i imaginary, I a name, derivatives names, false equations names.
+
+    Args:
+        value: what the library read.
+
+    Returns:
+        The object; None for what is none.
+    """
+    if isinstance(value, MatrixBase):
+        return value.applyfunc(settled)
+    if not isinstance(value, Basic):
+        return None
+    if isinstance(value, FiniteSet):
+        return FiniteSet(*map(settled, value._unsorted_args))
+    known = {I: Symbol("I", real=True), Symbol("i", real=True): I, Symbol("i"): I, Symbol("imath", real=True): I}
+    known |= {number: Rational(str(number)) for number in value.atoms(Float)}
+    known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
+    known = {old: new for old, new in known.items() if value.has(old)}
+    if known:
+        value = And(*(part.xreplace(known) for part in value._unsorted_args)) if isinstance(value, And) else value.xreplace(known)
+    return _closed(value)
+
+
+def _closed(value: Basic) -> Basic:
+    """An equation of numbers as its last side if it is true, else as a name that equals itself alone; an identity likewise."""
+    relations = list(value._unsorted_args) if isinstance(value, And) else [value]
+    if not all(isinstance(each, Eq) for each in relations):
+        return value
+    from luffy.rewards.equality import same_value
+
+    for each in relations:
+        if isinstance(each.lhs, Set) or isinstance(each.rhs, (Set, Tuple)) or isinstance(each.lhs, Tuple):
+            return value
+        if each.lhs == each.rhs or (not each.free_symbols and not same_value(each.lhs, each.rhs)):
+            return Symbol(f"equation {value}")
+        if each.free_symbols and not isinstance(each.lhs, Symbol) and same_value(each.lhs, each.rhs):
+            return Symbol(f"identity {value}")
+    return relations[-1].rhs if not value.free_symbols else value
+
+
+def _congruence(left: str, right: str, modulus: str) -> Basic | None:
+    lhs, rhs, size = _parsed(left), _parsed(right), int(modulus)
+    if lhs is None or rhs is None or not size:
+        return None
+    rests = sorted({Mod(part, size) for part in (rhs.args if isinstance(rhs, FiniteSet) else [rhs])}, key=str)
+    return Function("congruent")(lhs, Tuple(*rests), size)
+
+
+def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
+    """The set of all letters that a condition is true of, where the condition is an inequality of that letter alone."""
+    found = _parsed(re.sub(r"\\text\{\s*(?:and|,)\s*\}|\\(?:land|wedge)(?![A-Za-z])|\\?&", ",", condition))
+    parts = found._unsorted_args if isinstance(found, FiniteSet) else [found]
+    symbol = Symbol(letter, real=True)
+    if not all(isinstance(part, (Relational, And)) and part.free_symbols == {symbol} for part in parts):
+        return None
+    alternatives = re.search(r"\\text\{\s*or\s*\}|\\lor|\\vee|(?<![a-z])or(?![a-z])", condition)
+    sets = [part.as_set() for part in parts]
+    result = S.EmptySet if alternatives else S.Reals
+    for each in sets:
+        result = result.union(each) if alternatives else result.intersect(each)
+    kind = re.search("[RZNQ]", domain or "R")[0]
+    return result if kind == "R" else _DOMAINS[kind].intersect(result)
+
+
+def _ratio(text: str) -> Tuple | None:
+    """Three numbers or more with colons between them, as multiples of the first that is not zero."""
+    parts = re.split(r"\s*:\s*", text)
+    if len(parts) < 3 or re.search(r"[,;=\[\]<>|]", text):
+        return None
+    values = [_parsed(part) for part in parts]
+    if any(value is None or isinstance(value, (Set, Tuple, Interval)) for value in values):
+        return None
+    first = next((value for value in values if value != 0), None)
+    return None if first is None else Tuple(Symbol("ratio"), *(value / first for value in values))
+
+
+def _number(self: _Latex2Sympy, text: str) -> Rational:
+    """In place of the library's reader of numbers: decimals exactly, each with the precision that it was written with."""
+    text = text.replace(",", "")
+    value = Rational(text)
+    whole, point, decimals = text.partition(".")
+    if point and len((whole + decimals).strip("-").lstrip("0")) >= _ROUNDED_DIGITS:
+        if len(_WRITTEN) >= _KEPT:
+            _WRITTEN.clear()
+        _WRITTEN[abs(value)] = Rational(1, 2 * 10 ** len(decimals))
+    return value
+
+
+def half_unit(value: Basic) -> Rational | None:
+    """Half a unit in the last place of a number that was written as a decimal; None for others, and for ones of few digits."""
+    return _WRITTEN.get(abs(value)) if value.is_Rational else None
+
+
+def read_numbers_exactly() -> None:
+    """Let the library read decimals as fractions and percent signs at all, in this process.
+
+    Raises:
+        AttributeError: when the library below has changed, so that the mend no longer fits.
+    """
+    from latex2sympy2_extended.antlr_parser import PSParser
+
+    _Latex2Sympy.parse_number  # noqa: B018  it must exist
+    _Latex2Sympy.parse_number = _number
+    if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):  # the grammar for ANTLR 4.9 lacks what the visitor asks each atom for
+        PSParser.AtomContext.FUNC_GAMMA = lambda self: None
