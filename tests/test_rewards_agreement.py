@@ -30,6 +30,8 @@ DIFFERENT_ON_PURPOSE = {
     ("3e8", r"\boxed{300000000}"),
     ("3e8", r"\boxed{3 \cdot 10^8}"),
     ("2.88e16", r"\boxed{2.88E+16}"),
+    # A gold answer in Python's notation.
+    ("np.arcsin(10/13)", r"\boxed{\arcsin(10/13)}"),
     # Math-Verify takes nearby boxes together whatever stands between them, and knows no other box.
     ("3", r"\boxed{2}. No: \boxed{3}"),
     ("3", r"\boxed {3}"),
@@ -43,8 +45,8 @@ def boxed(text: str) -> str:
 
 
 def math_verify(gold: str, response: str) -> bool:
-    """Math-Verify's own verdict with its own defaults."""
-    return verify(parse(boxed(gold)), parse(response))
+    """Math-Verify's own verdict, without its limits of 5 seconds of wall clock, which a busy machine exceeds."""
+    return verify(parse(boxed(gold), parsing_timeout=60), parse(response, parsing_timeout=60), timeout_seconds=60)
 
 
 def table_rows() -> list[tuple[str, str]]:
@@ -63,7 +65,8 @@ def test_tables() -> None:
     with Grader(workers=1, time_limit_s=30) as grader:
         ours = [verdict.correct for verdict in grader.grade_batch([(response, gold) for gold, response in rows])]
     differing = {row for row, mine in zip(rows, ours, strict=True) if mine != math_verify(*row)}
-    assert differing == DIFFERENT_ON_PURPOSE
+    assert differing - DIFFERENT_ON_PURPOSE == set()
+    assert DIFFERENT_ON_PURPOSE - differing == set()
 
 
 NUMBERS = st.one_of(

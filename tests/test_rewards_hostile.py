@@ -42,9 +42,11 @@ def test_every_hostile_response(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_names_are_never_compiled() -> None:
+    series = "k, name = sympy.symbols('k exit'); print(sympy.Sum(name / sympy.factorial(k), (k, 1, sympy.oo)).evalf())"
+    assert "exec is refused in a reward worker" in locked_down(series)  # SymPy compiles a function with the name in its source
     with Grader(workers=1, time_limit_s=30) as grader:
-        verdict = grader.submit(HOSTILE["letters in a series"], "7").result()
-    assert verdict.reason is Reason.ERROR  # SymPy went to compile a function with the name in its source
+        verdict = grader.submit(HOSTILE["letters in a series"], r"\sum_{n=1}^{\infty} \frac{1}{n!}").result()
+    assert verdict.reason in (Reason.WRONG, Reason.ERROR)
 
 
 @pytest.mark.parametrize("kind", ["choice", "tiny", "exact"])

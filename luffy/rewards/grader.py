@@ -15,7 +15,7 @@ from tqdm import tqdm
 from luffy.errors import InputError
 from luffy.rewards.kinds import MATH
 from luffy.rewards.pool import Pool
-from luffy.rewards.settle import Comparison, explained, settle
+from luffy.rewards.settle import Comparison, as_question, explained, gold_answers, settle
 from luffy.rewards.verdict import Reason, Verdict, verdict
 
 TIME_LIMIT_S = 5.0
@@ -120,6 +120,23 @@ class Grader:
             outcome = self._outcome(found)
             outcome.add_done_callback(lambda done: result.set_result(explained(done.result(), truncated)))
         return result
+
+    def readable(self, golds: Sequence[object], *, kind: str | Sequence[str] = MATH, progress: bool = False) -> list[bool]:
+        r"""Whether gold answers can be read as a whole; an answer to one that cannot is right only where it is the same text.
+
+        Args:
+            golds: gold answers as :func:`grade` takes them.
+            kind: one kind for all, or one a gold answer; all but ``"math"`` compare text, so that every text can be read.
+            progress: show a bar.
+
+        Returns:
+            For each, False where it is empty or is no mathematics, no quantity and no words (``1, 2, \ldots, n``).
+        """
+        kinds = [kind] * len(golds) if isinstance(kind, str) else kind
+        questions = [as_question(gold, each) for gold, each in zip(golds, kinds, strict=True)]
+        asked = [question and self._outcome(question) for question in questions]
+        found = tqdm(zip(golds, asked, strict=True), total=len(golds), desc="read", unit="gold", disable=not progress)
+        return [bool(gold_answers(gold)) if outcome is None else outcome.result().correct for gold, outcome in found]
 
     def close(self) -> None:
         """End the worker processes; a later use starts new ones."""

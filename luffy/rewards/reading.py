@@ -85,6 +85,7 @@ def read(text: str) -> Reading:
 # Text -------------------------------------------------------------------------------------------------------------------------
 
 _WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
+_THIN = re.compile(r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
 _DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbmio]?|vdots|ddots)(?![A-Za-z])|\.\.\.+|\u2026")
 _SAME = {r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\ne": r"\neq", r"\neqq": r"\neq", r"\mid": "|", r"\vert": "|",
@@ -93,7 +94,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
 def _tidied(text: str) -> str:
-    text = re.sub(r"\\[,;:! ](?!\\)|\\[,;:!](?=\\)|\\q?quad(?![A-Za-z])|~", " ", text.replace(r"\!", "").replace("{,}", ",")).strip()
+    text = _THIN.sub(" ", text.replace(r"\!", "").replace("{,}", ",")).strip()
     while len(text) > 1 and text[-1] in ".,;" and not text.endswith(".."):
         text = text[:-1].rstrip()
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text.count("$") == 2 else text
@@ -171,6 +172,7 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
 
 def _parsed(text: str) -> Basic | MatrixBase | None:
     text = re.sub(r"^(?:\\approx|\\simeq|=|\\therefore)\s*", "", text.strip())
+    text = re.sub(r"(?<![A-Za-z\\])(?:(?:np|numpy|math)\.)?(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])", r"\\\1", text)
     text = _PRIMED.sub(lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}", text)
     text = _LONG_NAME.sub(lambda found: rf"\text{{{found[0]}}}" if found[0] not in ("sqrt", "infinity") else found[0], text)
     text = normalize_latex(_explicit(text), _NORMALISATION)
@@ -188,6 +190,8 @@ def _explicit(text: str) -> str:
     text = re.sub(r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2(", text)
     text = re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", text) if "," not in text and ";" not in text else text
     text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
+    text = re.sub(r"(?<![A-Za-z\\])([eE])(?=\s*_)", r"\\text{\1}", text)
+    text = re.sub(r"_\s*\{\s*\\([A-Za-z]+)\s*\}", r"_{\1}", re.sub(r"(?<=[0-9])\.(?=\s*[/*)])", "", text))
     return re.sub(r"\\(gamma|Gamma)(?![A-Za-z({])", r"\\text{\1}", text)
 
 

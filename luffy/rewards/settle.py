@@ -29,7 +29,8 @@ class Comparison:
     """A comparison that the algebra system has to make.
 
     Attributes:
-        form: ``"boxed"`` where ``answer`` is the content of a box, ``"prose"`` where it is text to search.
+        form: ``"boxed"`` where ``answer`` is the content of a box, ``"prose"`` where it is text to search, ``"readable"``
+            where only the gold answers are read.
         answer: that content or text.
         golds: acceptable answers.
     """
@@ -68,6 +69,17 @@ def settle(response: object, gold: object, *, kind: str, thought_gate: bool, tru
     else:
         found = _settle_text(kind, after_thought(text), golds)
     return explained(found, truncated) if isinstance(found, Verdict) else found
+
+
+def as_question(gold: object, kind: str) -> Comparison | None:
+    """The comparison that tells whether gold answers can be read as a whole; None where every text can (and none is empty).
+
+    Args:
+        gold: the acceptable answer or answers.
+        kind: one of ``luffy.rewards.kinds.KINDS``.
+    """
+    golds = tuple(without_e_notation(boxed_answer(each) or each) for each in gold_answers(gold))
+    return Comparison("readable", "", golds) if kind == MATH and golds else None
 
 
 def explained(found: Verdict, truncated: bool) -> Verdict:
