@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from latex2sympy2_extended.sets import FiniteSet
-from sympy import (Basic, Eq, Expr, GreaterThan, LessThan, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, Set,
+from sympy import (Basic, Eq, Expr, GreaterThan, I, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, Set,
                    StrictGreaterThan, StrictLessThan, Symbol, Tuple, expand, nan, oo, simplify, solve, together, zoo)  # fmt: skip
 from sympy import FiniteSet as PlainFiniteSet
 from sympy.core.function import AppliedUndef
@@ -104,13 +103,13 @@ def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
 
 def _same_expression(one: Expr, other: Expr) -> bool:
     one, other = _named_functions(one, other)
-    agreeing = 0
+    agreeing, real = 0, not one.has(I) and not other.has(I)
     for mine, its in _sampled(one, other):
-        if mine is None or its is None or (mine.is_real is False) != (its.is_real is False):
+        if mine is None or its is None or (real and not (mine.is_real and its.is_real)):
             continue
         if not _close(mine, its, _SAMPLE_CLOSE):
             return False
-        agreeing += mine.is_real is not False
+        agreeing += 1
     if agreeing > 1:
         return True
     difference = simplify(one - other)

@@ -105,6 +105,7 @@ def as_text(text: str) -> str:
     text = _DOTS.sub("...", _WRAPPER.sub("", text.replace("$", "")))
     text = _COMMAND.sub(lambda found: _SAME.get(found[0], found[0]), text)
     text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", r"\1{}", text)
+    text = re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text)
     return re.sub(r"(?<!\\)\{([0-9A-Za-z])\}", r"\1", _SPACE.sub("", text)).replace("{}", " ").rstrip(".,;")
 
 
@@ -151,6 +152,7 @@ _DOMAINS = {"R": S.Reals, "Z": Integers, "N": Naturals, "Q": S.Rationals}
 _UNREADABLE = re.compile(r"\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
+_BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
 _LONG_NAME = re.compile(r"(?<![\\A-Za-z{_])[A-Za-z]{4,}(?![A-Za-z}])")
 
 
@@ -172,7 +174,8 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
 
 def _parsed(text: str) -> Basic | MatrixBase | None:
     text = re.sub(r"^(?:\\approx|\\simeq|=|\\therefore)\s*", "", text.strip())
-    text = re.sub(r"(?<![A-Za-z\\])(?:(?:np|numpy|math)\.)?(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])", r"\\\1", text)
+    text = re.sub(r"(?<![A-Za-z\\])(?:np|numpy|math)\.(?=\\?[a-z])", "", text)
+    text = _BARE_FUNCTION.sub(r"\\\1", text)
     text = _PRIMED.sub(lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}", text)
     text = _LONG_NAME.sub(lambda found: rf"\text{{{found[0]}}}" if found[0] not in ("sqrt", "infinity") else found[0], text)
     text = normalize_latex(_explicit(text), _NORMALISATION)
@@ -215,8 +218,14 @@ def settled(value: object) -> Basic | MatrixBase | None:
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
     known = {old: new for old, new in known.items() if value.has(old)}
     if known:
-        value = And(*(part.xreplace(known) for part in value._unsorted_args)) if isinstance(value, And) else value.xreplace(known)
+        value = And(*(_renamed(part, known) for part in value._unsorted_args)) if isinstance(value, And) else _renamed(value, known)
     return _closed(value)
+
+
+def _renamed(value: Basic, names: dict[Basic, Basic]) -> Basic:
+    if isinstance(value, Relational):  # evaluated, x = i would be false for a real x
+        return value.func(*(side.xreplace(names) for side in value.args), evaluate=False)
+    return value.xreplace(names)
 
 
 def _closed(value: Basic) -> Basic:

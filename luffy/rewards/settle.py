@@ -78,7 +78,7 @@ def as_question(gold: object, kind: str) -> Comparison | None:
         gold: the acceptable answer or answers.
         kind: one of ``luffy.rewards.kinds.KINDS``.
     """
-    golds = tuple(without_e_notation(boxed_answer(each) or each) for each in gold_answers(gold))
+    golds = tuple(without_e_notation(readings(boxed_answer(each) or each)[0]) for each in gold_answers(gold))
     return Comparison("readable", "", golds) if kind == MATH and golds else None
 
 
