@@ -25,7 +25,7 @@ _BRACES = re.compile(
 )
 _PLACEHOLDER = re.compile(r"(?:\.\.\.|\\[lc]?dots|\\text\{\s*)?\s*(?:(?:your |the |final )*answer(?: here)?)?[\s}]*", re.IGNORECASE)
 
-_AND = r"(?:(?:and|or|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
+_AND = r"(?:(?:and|or(?: else)?|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
 _NAME = r"(?:[A-Za-z]{1,2}|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,4}\}))?'?(?:\(\w{1,3}\))?"
 _ASSIGNED = re.compile(rf"({_NAME})\s*&?\s*=\s*(?:&|\$|\\[(\[]|\s)*$")
 _JOINTS = tuple(
@@ -40,11 +40,11 @@ _JOINTS = tuple(
 )
 _ITEM_MARKS = (
     re.compile(r"[-*+\u2022]\s+"),
-    re.compile(r"\(?(?:[0-9]{1,2}|[a-hivx]{1,4})[.):]\)?\s*"),
+    re.compile(r"(?:\*\*)?\(?(?:[0-9]{1,2}|[a-hivx]{1,4})[.):]\)?(?:\*\*)?:?\s*"),
     re.compile(r"(?:\*\*|#+ )?(?:Part|Case|Question|Problem|Subproblem|Root|Solution|For)\s*\(?[0-9A-Za-z]{1,4}\)?\s*[:.)]?\s*(?:\*\*)?:?\s*"),
 )
 """What an item of a list begins with. It joins boxes where the box before stands in such an item as well."""
-_ITEM_TITLE = re.compile(r"(?:\*\*)?(?!.{0,30}(?:[Aa]nswer|[Ff]inal|[Rr]esult|[Cc]orrect))[A-Z][A-Za-z0-9' ()]{0,30}:(?:\*\*)?\s*")
+_ITEM_TITLE = re.compile(r"(?:\*\*)?(?!.{0,30}(?:[Aa]nswer|[Ff]inal|[Rr]esult|[Cc]orrect))[A-Z][A-Za-z0-9' ()]{0,30}(?:\*\*)?:(?:\*\*)?\s*")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ASCII_CONTROL = {code: " " for code in (*range(9), 11, 12, *range(14, 32), 127)}
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

@@ -15,6 +15,7 @@ from luffy.rewards.statement import leads
 _LOOKS = (
     (re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|underline|emph)\s*(?=\{)"), ""),
     (re.compile(r"\\(?:bf|rm|it|displaystyle|large|Large|huge|Huge|bfseries|mathrm|mathbf)(?![A-Za-z])\s*"), ""),
+    (re.compile(r"\\(?:left|right)(?![A-Za-z])"), ""),
     (re.compile(r"\\[()\[\]]"), "$"),
     (re.compile(r"\\(?:[,;:!> ]|q?quad(?![A-Za-z]))|~"), " "),
     (re.compile(r"\\(?=[{}])"), ""),
@@ -28,7 +29,7 @@ _ANOTHER = re.compile(
     r"[A-Z][\s})\]$*_`]*(?=$|[.,;:/&+!\n]|and\b|or\b|are\b|both\b|和|或)"
 )
 _ENDED = re.compile(r"\s*(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
-_BOX_ENDED = re.compile(r"\s*$|[.:]\s*(?=\S)")
+_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)")
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
     r"(?:(?<![\w\\'-])(?:option|choice|answer|letter)\s+|^|(?<=[\s*_(]))[*_({\[$]{0,4}([A-Z])[*_)}\]$]{0,4}(?:\s\([^()\n]{0,80}\))?,?\s+"
@@ -38,10 +39,12 @@ _RIGHT = re.compile(
 )
 _PICKED = re.compile(
     r"\b(?:I|we)(?:'d|'ll|'m)?(?:\s+(?:would|will|should|can|must|am|have to|therefore|thus|then))*\s+"
-    r"(?:pick|picking|choose|choosing|select|selecting|go(?:ing)? with|go(?:ing)? for|settle on|answer|opt for|think|believe|say|guess)\s+(?:with\s+|it is\s+|it's\s+)?",
+    r"(?:pick|picking|choose|choosing|select|selecting|go(?:ing)? with|go(?:ing)? for|settle on|answer|opt for|think|believe|say|guess)\s+(?:with\s+|it is\s+|it's\s+)?"
+    r"|\b(?:corresponds to|matches|match|points to|leads to|leaves(?: us with)?|(?:it|this|that)(?:'s| is| must be| would be))\s+(?:the\s+)?(?=(?:answer\s+)?(?:option|choice)\b|"
+    r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
 )
-_BARE_LINE = re.compile(r"[\s#*_({\[$`]*([A-Za-z]|[1-9])[*_)}\]$`.]*\s*")
+_BARE_LINE = re.compile(r"[\s#*_({\[$`]*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]*([A-Za-z]|[1-9])[*_)}\]$`.]*\s*")
 _LABELLED_LINE = re.compile(r"[\s#*_({\[$`]*([A-Za-z])(?:[.:)\]]|\*\*)[*_]*\s+\S.*", re.DOTALL)
 _OTHER_LABELS = re.compile(r"\n[\s*_({\[]*[A-Ja-j][.:)]")
 

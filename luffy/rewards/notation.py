@@ -61,6 +61,8 @@ _LOOKS = _rules(
     (rf"(?<!\\)\\(?:[,:;> ]|(?:quad|qquad|thinspace|medspace|thickspace|enspace|enskip|hfill|nobreakspace){_END})|(?<!\\)~", " "),
     (r"\\(?:(?:text|math)?color|colorbox)\s*\{[^{}]*\}", ""),
     (r"\\(?:underline|ensuremath|[bB]oxed|fbox|framebox)\s*(?=\{)", ""),
+    (rf"{_ROMAN}({_FUNCTIONS}|tg|ctg|cotg|arctg|arcctg)\s*\}}", r"\\\1 "),
+    (r"\\text(?:super|sub)script(?=\{)", lambda found: "^" if "super" in found[0] else "_"),
     (rf"\\({'|'.join(sorted(_SAME, key=len, reverse=True))}){_END}", lambda found: "\\" + _SAME[found[1]]),
     (rf"\\({'|'.join(_AS_SIGN)}){_END}\s?", lambda found: _AS_SIGN[found[1]]),
     (r"!=", r"\\neq "),
@@ -73,7 +75,6 @@ _LOOKS = _rules(
     (r"\^\s*\{\s*\\circ\s*\}|(?<=[0-9])\s*\\circ" + _END, r"^\\circ"),
     (r"\^\s*\{\s*\\prime\s*\\prime\s*\}", "''"),
     (rf"\^\s*(?:\{{\s*\\prime\s*\}}|\\prime{_END})", "'"),
-    (rf"{_ROMAN}({_FUNCTIONS})\s*\}}", lambda found: ("\\" + found[1]).replace(r"\lg", r"\log_{10}") + " "),
     (r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
     (r"\\(?:textbf|textit|textrm|textsf|texttt|textsc|textnormal|emph|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|pmb)\s*(?=\{)", r"\\text"),
     (r"\\(?:mathrm|mathbf|mathit|mathsf|boldsymbol|bm)\s+(?=[A-Za-z0-9])", ""),
@@ -132,6 +133,7 @@ def _decimal(value: Fraction) -> str:
     return decimal if Fraction(decimal) == value else _fraction(value)
 
 
+_ORDINAL = "(?:st|nd|rd|th)"
 _NUMBERS = _rules(
     (rf"(?<![0-9.,])([0-9]{{1,3}})((?:[ '][0-9]{{3}})+|(?:_[0-9]{{3}})+)(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
     (r"(?<![0-9])([0-9]+\.[0-9]{3})((?: [0-9]{3})+(?: [0-9]{1,2})?)(?![0-9])", lambda found: found[1] + found[2].replace(" ", "")),
@@ -139,12 +141,13 @@ _NUMBERS = _rules(
     (r"([0-9]*)\.([0-9]*)\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),
     (r"(?<![0-9])([0-9]{1,20})\.([0-9]{0,20})\(([0-9]{1,20})\)(?![0-9(^])", lambda found: _recurring(*found.groups())),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{1,40})\s*(?:\.\.\.|\\ldots)", _dotted),
-    (r"([0-9])\s*\^?\s*\{?\s*(?:\\text\s*\{\s*)?(?:st|nd|rd|th)\s*\}?\s*\}?(?![A-Za-z0-9])", r"\1"),
+    (rf"([0-9])\s*(?:\^\s*\{{\s*(?:\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})\s*\}}|\^?\s*\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})(?![A-Za-z0-9])", r"\1"),
     (rf"([0-9}}])\s*(?:\\text\s*\{{\s*(?:degrees?|deg\.?)\s*\}}|degrees?{_END}|deg{_END})(?!\s*(?:[CFK]\b|Celsius|Fahrenheit))", r"\1^\\circ"),
     (rf"({_NUMBER})\s*\^\\circ\s*({_NUMBER})\s*'(?:\s*({_NUMBER})\s*(?:''|\"))?", _degrees),
     (r"(?<![0-9.A-Za-z}])\.(?=[0-9])", "0."),
     (r"^\+\s*(?=[0-9\\A-Za-z(])", ""),
     (r"^-\s+(?=[0-9\\])", "-"),
+    (r"\s*;", ","),
 )  # fmt: skip
 _IN_RADIANS = re.compile(rf"({_NUMBER})\s*\^\\circ")
 _OF_AN_ANGLE = re.compile(rf"\\(?:{_TRIGONOMETRIC}){_END}")
@@ -191,14 +194,14 @@ _WORDS = _rules(
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
     (r"\s*\(\s*(?:\\text\{\s*)?(?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|\\approx)[^()]*\)\s*\}?$", ""),
     (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)", ""),
-    (r"^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
+    (r"(?i)^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
     (r"^\\text\{\s*[A-Za-z][A-Za-z ]{2,}\}\s*=\s*(?=[^=]+$)", ""),
     (rf"({_NUMBER}) ?{_UNIT_WORD} ?(?:,|and|\\text\{{ *and *\}})? ?({_NUMBER}) ?{_UNIT_WORD}$", _compounded),
     (rf"^({_NUMBER})\s*(?:\\text\{{\s*to\s*\}}|to)\s*({_NUMBER})$", r"\1:\2"),
     (r"\s*(?:\\text\{\s*)?(?:或者?|和|与|及|以及|または|と)(?:\s*\})?\s*(?=\S)", ", "),
     (r"(?<=[0-9}])\s*([^\W\d_a-zA-Z][^\W\d_]*)(?=\s*$)", r" \\text{\1}"),
     (r"(?<=[0-9}])\s*\\text\s*(?=\{)", r" \\text"),
-    (rf"(?<=[0-9}}])\s*({_UNITS})\.?$", lambda found: rf" \text{{{found[1]}}}" if len(found[1]) > 1 else found[0]),
+    (rf"(?<=[0-9}}])\s*({_UNITS})\.?(\^\{{?[23]\}}?)?$", lambda found: rf" \text{{{found[1]}}}{found[2] or ''}" if len(found[1]) > 1 else found[0]),
 )  # fmt: skip
 
 
@@ -232,6 +235,7 @@ def _phrase(text: str) -> str:
 
 _CASES = re.compile(r"^(?:\\\{\s*)?\\begin\{(cases|aligned|array|gathered)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}$", re.DOTALL)
 _LINE_BREAK = re.compile(r"\s*,?\s*\\\\(?:\[[^\]]*\])?\s*")
+_ROW_END = re.compile(r"\n|\\\\(?:\[[^\]]*\]|(?![A-Za-z]))")
 _BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[][(){},;]")
 _OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")", "}"}
 _WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")
@@ -250,8 +254,10 @@ def _listed(text: str) -> str:
         if rows and all(row.count("=") == 1 and "&" not in row and "," not in row for row in rows):
             return ", ".join(rows)
         return text
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 1 and "\\begin" not in text and all(map(_WHOLE_LINE.fullmatch, lines)) and not any(map(_goes_on, lines)):
+    if "\\begin" in text:
+        return text
+    lines = [line.strip() for line in _ROW_END.split(text) if line.strip()]
+    if len(lines) > 1 and all(map(_WHOLE_LINE.fullmatch, lines)) and not any(map(_goes_on, lines)):
         return ", ".join(lines)
     return text
 
@@ -313,6 +319,7 @@ def _with_parameter(text: str) -> str:
     return rf"{value}, k \in \mathbb{{{found[3] or 'Z'}}}" if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", value) else text
 
 
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _LABELLED = re.compile(
     r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*([^\s,;^_+*/=<>].*)"
 )
@@ -362,7 +369,7 @@ def readings(gold: str) -> tuple[str, ...]:
 
 
 def reading_for(answer: str, golds: tuple[str, ...]) -> str:
-    r"""The normalised answer; of a labelled one (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have.
+    r"""The normalised answer, with a decimal comma as the gold answer's point; of a labelled one (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have.
 
     Args:
         answer: the content of a box, or a stated answer.
@@ -372,6 +379,8 @@ def reading_for(answer: str, golds: tuple[str, ...]) -> str:
         One normalised answer.
     """
     whole = normalised(answer)
+    if _DECIMAL_COMMA.fullmatch(whole) and (decimal := whole.replace(",", ".")) in golds:
+        return decimal
     labelled = _LABELLED.fullmatch(whole)
     if not labelled or whole in golds:
         return whole
