@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_module
 from luffy.errors import InputError
 from verl.mix_src import preflight
 from verl.mix_src.preflight import machine, ray_cluster
-from verl.mix_src.sole_run import SoleRun
+from verl.mix_src.run_identity import folder_of_its_own
 
 TRAIN = [sys.executable, "-m", "verl.mix_src.main_mix_ppo"]
 
@@ -143,14 +143,18 @@ def test_more_gpus_than_there_are(ready: list[str]) -> None:
     assert "this machine has" in problems(*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=64")[0]
 
 
-def test_another_training(ready: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = SoleRun(tmp_path / "lock")
-    monkeypatch.setattr(ray_cluster, "SOLE_RUN", lock)
-    with lock.held() as mine:
-        assert mine
+def test_another_training_in_the_same_folder(ready: list[str], tmp_path: Path) -> None:
+    with folder_of_its_own(tmp_path / "run"):
         (problem,) = problems(*ready)
-        assert problem.startswith("another training runs on this machine")
+        assert problem.startswith(f"another run uses the folder {tmp_path / 'run'}: ")
+        assert problems(*ready, f"trainer.default_local_dir={tmp_path / 'another'}") == []
     assert problems(*ready) == []
+
+
+@pytest.mark.parametrize("name", ["null", "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension", "no.such"])
+def test_worker_extension_that_awaits_weights_elsewhere(name: str) -> None:
+    with pytest.raises(InputError, match="keep verl.mix_src.weight_sync.MixWorkerExtension"):
+        preflight.check_config(composed(f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls={name}"))
 
 
 def test_taken_port(ready: list[str]) -> None:

@@ -42,6 +42,11 @@ SIGNATURES = {
     "verl.workers.utils.padding:response_to_nested": "(tensor, response_mask)",
     "verl.utils.distributed:initialize_global_process_group_ray": None,
     "verl.workers.utils.losses:ppo_loss": "(config, model_output, data, dp_group)",
+    "verl.workers.rollout.base:get_rollout_class": "(rollout_name, mode)",
+    "verl.workers.rollout.vllm_rollout.vllm_rollout:ServerAdapter.__init__": (
+        "(self, config, model_config, device_mesh, replica_rank)"
+    ),
+    "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension._get_zmq_handle": "(self)",
     "verl.utils.dataset.rl_dataset:collate_fn": "(data_list)",
 }
 
@@ -86,6 +91,19 @@ def test_trainer_registry_holds_the_modes() -> None:
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
     assert {"sync", "colocate_async", "separate_async"} <= set(TRAINER_REGISTRY)
+
+
+def test_weight_sync_sockets_are_named_as_known() -> None:
+    """Both ends name the socket by themselves, with one prefix, which the extension replaces by the run's name."""
+    from verl.workers.rollout.base import get_rollout_class
+    from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+    from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
+
+    from verl.mix_src.weight_sync import MixServerAdapter
+
+    assert get_rollout_class("vllm") is MixServerAdapter
+    for source in (ServerAdapter.__init__, vLLMColocateWorkerExtension._get_zmq_handle):
+        assert "ipc:///tmp/rl-colocate-zmq-{job_id}-replica-{" in inspect.getsource(source)
 
 
 PATCHED = {

@@ -24,7 +24,7 @@ from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish, show_resources
 from verl.mix_src.lifecycle import Watch, supervised
 from verl.mix_src.run_files import RunFiles
-from verl.mix_src.sole_run import SOLE_RUN
+from verl.mix_src.run_identity import RUN_NAME, folder_of_its_own, new_run_name, remove_sockets
 from verl.mix_src.task_runner import MixTaskRunner
 
 EXIT_FAILED = 1
@@ -40,11 +40,12 @@ def compose_and_train(config: DictConfig) -> None:
             show_resources(config, list(preflight.machine_problems(config)))
             return
         preflight.check_machine(config)
+        validate_config(config, need_reference_policy(config), need_critic(config))
+        with folder_of_its_own(Path(config.trainer.default_local_dir)):
+            sys.exit(train(config))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
-    validate_config(config, need_reference_policy(config), need_critic(config))
-    sys.exit(train(config))
 
 
 def train(config: DictConfig) -> int:
@@ -55,9 +56,10 @@ def train(config: DictConfig) -> int:
     """
     files = RunFiles(Path(config.trainer.default_local_dir))
     files.prepare(config)
-    _pass_environment(config, files)
+    name = new_run_name()
+    _pass_environment(config, files, name)
     start = time.monotonic()
-    with SOLE_RUN.held(), supervised() as watch, output_to(files.log) as console:
+    with supervised() as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
         try:
             with Progress(console, files.metrics, config.trainer.total_training_steps, watch):
@@ -73,6 +75,7 @@ def train(config: DictConfig) -> int:
         finally:
             watch.ending.set()
             ray.shutdown()
+            remove_sockets(name)
     finish(config, files, seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
     return 0
 
@@ -84,9 +87,10 @@ def _failed(console, watch: Watch, files: RunFiles, error: Exception | None = No
     return EXIT_FAILED
 
 
-def _pass_environment(config: DictConfig, files: RunFiles) -> None:
+def _pass_environment(config: DictConfig, files: RunFiles, name: str) -> None:
     """Environment of every Ray worker, also of those on other nodes."""
     variables = {
+        RUN_NAME: name,
         "VERL_FILE_LOGGER_PATH": str(files.metrics.resolve()),
         "HYDRA_FULL_ERROR": "1",
         **({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")} if config.trainer.device == "cpu" else {}),

@@ -23,6 +23,7 @@ from verl.mix_src import preflight, sft_preflight
 from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish
 from verl.mix_src.lifecycle import supervised
+from verl.mix_src.run_identity import folder_of_its_own
 from verl.mix_src.sft_files import SftFiles
 from verl.mix_src.sft_heldout import held_out_metrics
 
@@ -40,7 +41,8 @@ def compose_and_train(config: DictConfig) -> None:
             sys.stdout.write(OmegaConf.to_yaml(config, resolve=True))
             return
         steps = sft_preflight.check_machine(config)
-        sys.exit(run(config, steps))
+        with folder_of_its_own(Path(config.trainer.default_local_dir)):
+            sys.exit(run(config, steps))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)

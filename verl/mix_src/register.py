@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import torch
 
-LOADED = True
-
 
 def runs_on_cpu() -> bool:
     """Whether the installed PyTorch is a CPU build, so that veRL needs the CPU platform."""
@@ -19,3 +17,8 @@ if runs_on_cpu():
     from verl.mix_src.cpu import patches, platform  # noqa: F401  registers the platform "cpu"
 
     patches.apply()
+
+from verl.workers.rollout import base as rollouts  # noqa: E402  after the patches, as it imports much of veRL
+
+rollouts._ROLLOUT_REGISTRY["vllm", "async"] = "verl.mix_src.weight_sync.MixServerAdapter"
+LOADED = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from verl.mix_src.weight_sync import MixWorkerExtension
 
-class CpuWorkerExtension(vLLMColocateWorkerExtension):
+
+class CpuWorkerExtension(MixWorkerExtension):
     """Reload weights by vLLM's own layerwise reload, which packs each layer anew for oneDNN after every sync."""
 
     def update_weights_from_ipc(self, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Ray cluster that a run starts, or joins."""
+"""The run's folder, and the Ray cluster that it starts or joins."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from verl.mix_src.preflight.problems import Check
-from verl.mix_src.sole_run import SOLE_RUN
+from verl.mix_src.run_identity import folder_of_its_own
 
 RAY_ADDRESS_FILE = Path("/tmp/ray/ray_current_cluster")  # where Ray notes a cluster that was started by hand
+
+
+def _folder(config: DictConfig) -> None:
+    if (folder := Path(config.trainer.default_local_dir)).is_dir():
+        with folder_of_its_own(folder):
+            pass
 
 
 def _own_cluster(config: DictConfig) -> Iterator[str]:
     if os.environ.get("RAY_ADDRESS"):
         return
-    if not SOLE_RUN.is_free():
-        yield (
-            "another training runs on this machine, and veRL's weight sync mixes up two local Ray clusters: wait for it, or "
-            "let both join one cluster (ray start --head, then RAY_ADDRESS)"
-        )
     if RAY_ADDRESS_FILE.is_file() and _answers(address := RAY_ADDRESS_FILE.read_text().strip()):
         yield f"a Ray session runs at {address} already: end it (ray stop), or join it (RAY_ADDRESS={address})"
     for key, value in config.ray_kwargs.get("ray_init", {}).items():
@@ -50,4 +51,4 @@ def _answers(address: str) -> bool:
         return False
 
 
-CHECKS: tuple[Check, ...] = (_own_cluster, _joined_cluster)
+CHECKS: tuple[Check, ...] = (_folder, _own_cluster, _joined_cluster)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from omegaconf import DictConfig, OmegaConf
+from verl.utils.import_utils import load_class_from_fqn
 
 from luffy.rewards.custom import load_reward
 from verl.mix_src.advantage import ESTIMATOR
 from verl.mix_src.preflight.problems import Check
 from verl.mix_src.reward import reward_options
 from verl.mix_src.rollout import AGENT_NAME, luffy_config
+
+WORKER_EXTENSIONS = (
+    "verl.mix_src.weight_sync.MixWorkerExtension",
+    "verl.mix_src.cpu.vllm_worker.CpuWorkerExtension",
+)
 
 
 def _guidance(config: DictConfig) -> Iterator[str]:
@@ -69,10 +75,26 @@ def _batches(config: DictConfig) -> Iterator[str]:
             )
 
 
+def _worker_extension(config: DictConfig) -> Iterator[str]:
+    """With veRL's own class weights would be sent to one socket and awaited at another, for ever."""
+    key = "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls"
+    name = OmegaConf.select(config, key)
+    if name in WORKER_EXTENSIONS:
+        return
+    from verl.mix_src.weight_sync import MixWorkerExtension  # imports vLLM
+
+    try:
+        fits = issubclass(load_class_from_fqn(name or ""), MixWorkerExtension)
+    except (ImportError, ValueError, AttributeError, TypeError):
+        fits = False
+    if not fits:
+        yield f"{key}={name} would wait for weights at veRL's own socket; keep {WORKER_EXTENSIONS[0]}, or a subclass of it"
+
+
 def _reward(config: DictConfig) -> None:
     reward_options(config)
     if custom := config.reward.custom_reward_function.path:
         load_reward(custom, config.reward.custom_reward_function.name)
 
 
-CHECKS: tuple[Check, ...] = (_guidance, _method, _batches, _reward)
+CHECKS: tuple[Check, ...] = (_guidance, _method, _batches, _worker_extension, _reward)

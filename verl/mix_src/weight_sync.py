@@ -1,0 +1,25 @@
+"""The two ends of veRL's weight sync into vLLM, which meet at a socket of the run's own (:func:`run_identity.own_socket`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
+
+from verl.mix_src.run_identity import own_socket
+
+
+class MixServerAdapter(ServerAdapter):
+    """The sending end, in an actor worker; ``register`` puts it in the place of veRL's."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.zmq_handle = own_socket(self.zmq_handle)
+
+
+class MixWorkerExtension(vLLMColocateWorkerExtension):
+    """The receiving end, in a vLLM worker; ``rollout.engine_kwargs.vllm.worker_extension_cls`` names it."""
+
+    def _get_zmq_handle(self) -> str:
+        return own_socket(super()._get_zmq_handle())
