@@ -9,17 +9,19 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import hydra
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.trainer.main_ppo import run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
 from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
-from verl.mix_src import preflight
+from verl.mix_src import nodes, preflight
 from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish, show_resources
 from verl.mix_src.lifecycle import Watch, supervised
@@ -42,14 +44,31 @@ def compose_and_train(config: DictConfig) -> None:
         preflight.check_machine(config)
         validate_config(config, need_reference_policy(config), need_critic(config))
         with folder_of_its_own(Path(config.trainer.default_local_dir)):
-            sys.exit(train(config))
+            sys.exit(train(config, task_runner(config)))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
 
 
-def train(config: DictConfig) -> int:
+def task_runner(config: DictConfig) -> Any:
+    """The Ray actor class in which the whole training runs; of a joined cluster, once it is checked, on this machine.
+
+    Raises:
+        InputError: where the cluster is not ready.
+    """
+    if not nodes.joins_a_cluster():
+        return ray.remote(MixTaskRunner)
+    nodes.prepare_to_join(config)
+    here = nodes.check_cluster(nodes.absolute_paths(config))
+    return ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False))(MixTaskRunner)
+
+
+def train(config: DictConfig, runner: Any) -> int:
     """Run ``config`` on Ray from start to end.
+
+    Args:
+        config: a checked config.
+        runner: veRL's task runner as a Ray actor class.
 
     Returns:
         An exit code: 0, 1 where a part failed, 130 after Ctrl-C.
@@ -59,11 +78,12 @@ def train(config: DictConfig) -> int:
     name = new_run_name()
     _pass_environment(config, files, name)
     start = time.monotonic()
-    with supervised() as watch, output_to(files.log) as console:
+    elsewhere = nodes.ClusterParts().living if nodes.joins_a_cluster() else dict
+    with supervised(elsewhere) as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
         try:
             with Progress(console, files.metrics, config.trainer.total_training_steps, watch):
-                run_ppo(config, task_runner_class=ray.remote(MixTaskRunner))
+                run_ppo(nodes.absolute_paths(config), task_runner_class=runner)
                 watch.ending.set()
         except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
             if watch.first_failure is None:

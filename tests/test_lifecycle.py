@@ -1,0 +1,154 @@
+"""The processes of a run: what is lost and what only ends, and that nobody else's files are touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import pytest
+
+from verl.mix_src import shared_memory
+from verl.mix_src.lifecycle import supervised
+from verl.mix_src.parts import PLACES, parts
+from verl.mix_src.run_identity import folder_of_its_own
+from luffy.errors import InputError
+
+NOBODY = 65534
+DRIVER = Path(__file__).parent / "watched_run.py"
+NOTICED_WITHIN_S = 10
+
+
+@pytest.fixture(scope="module")
+def watched() -> dict[str, str]:
+    """What ``watched_run.py`` says: real Ray, a hundred children that come and go, then an engine that is killed."""
+    done = subprocess.run([sys.executable, DRIVER], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(line.split(": ", 1) for line in done.stdout.splitlines() if ": " in line)
+
+
+@pytest.mark.integration
+def test_helpers_that_end_are_no_loss(watched: dict[str, str]) -> None:
+    assert int(watched["children that had a part's title"]) > 100
+    assert watched["failure after they ended"] == "None"
+    assert {"Ray's head", "Ray's node manager", "the trainer", "an agent loop worker"} <= set(watched["parts"].split("; "))
+    assert watched["parts"].split("; ").count("a rollout engine (vLLM)") == 1  # of the server, and not of the driver
+
+
+@pytest.mark.integration
+def test_lost_engine_is_noticed(watched: dict[str, str]) -> None:
+    assert watched["failure after the engine was killed"] == "a rollout engine (vLLM) ended"
+    assert float(watched["seconds until the interrupt"]) < NOTICED_WITHIN_S
+
+
+def _title(title: str, body: str = "time.sleep(60)") -> str:
+    return f"import os, subprocess, sys, time, setproctitle; setproctitle.setproctitle({title!r}); {body}"
+
+
+def test_place_decides_beside_the_title() -> None:
+    """A tree of real processes with Ray's and vLLM's titles, none of which is where such a part would be."""
+    child = _title("ray::WorkerDict")
+    tree = _title("ray::TaskRunnerV1.run", f"subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)")
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for code in (tree, _title("VLLM::EngineCore"), _title("ray::IDLE"))]
+    try:
+        deadline = time.monotonic() + 60
+        while sum("::" in " ".join(each.cmdline()[:1]) for each in psutil.Process().children(recursive=True)) < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert parts(psutil.Process().children(recursive=True)) == {}
+    finally:
+        for process in psutil.Process().children(recursive=True):
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+def test_every_place_but_the_top_is_a_part_itself() -> None:
+    starts = [start for start, _, _ in PLACES]
+    assert all(place is None or place in starts for _, place, _ in PLACES)
+
+
+@pytest.fixture
+def files() -> dict[str, Path]:
+    """Names in shared memory, gone after the test."""
+    found = {name: shared_memory.FOLDER / f"luffy-test-{uuid.uuid4().hex}" for name in ("own", "unused", "foreign", "before")}
+    yield found
+    for file in found.values():
+        file.unlink(missing_ok=True)
+
+
+def _use(files: dict[str, Path]) -> None:
+    """A run whose process has files open, of which it has not made all."""
+    with supervised():
+        for name in ("own", "unused"):
+            files[name].write_text("of this user")
+        names = [str(files[name]) for name in ("own", "foreign", "before")]
+        holder = subprocess.Popen(
+            [sys.executable, "-c", "import sys, time; held = [open(name) for name in sys.argv[1:]]; print(flush=True); time.sleep(60)", *names],
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        holder.stdout.readline()
+
+
+def test_only_own_files_that_the_run_used_are_removed(files: dict[str, Path]) -> None:
+    files["before"].write_text("was there")
+    files["foreign"].write_text("of another user")
+    if os.geteuid() == 0:
+        os.chown(files["foreign"], NOBODY, NOBODY)
+    else:
+        files["foreign"].unlink()  # an ordinary user cannot make one
+        files["foreign"] = files["before"]
+    before, shared_memory_files = files["foreign"].stat(), set(os.listdir(shared_memory.FOLDER))
+    _use(files)
+    assert not files["own"].exists()
+    assert files["unused"].exists() and files["before"].exists() and files["foreign"].stat().st_ino == before.st_ino
+    assert set(os.listdir(shared_memory.FOLDER)) - shared_memory_files == {files["unused"].name}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_an_ordinary_user_leaves_roots_files(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of shared memory is sticky: removing another's file is a PermissionError, which must not end the ending."""
+    monkeypatch.setenv("TMPDIR", "/tmp")
+    files["before"].write_text("was there")
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+            with supervised():
+                files["own"].touch()
+                while not files["foreign"].exists():
+                    time.sleep(0.05)
+                subprocess.Popen(["sleep", "60"], stdin=files["own"].open(), stdout=subprocess.DEVNULL)
+                subprocess.Popen(["sleep", "60"], stdin=files["foreign"].open(), stdout=subprocess.DEVNULL)
+            code = 0
+        finally:
+            os._exit(code)
+    files["foreign"].write_text("of root, and newer than the run")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert files["foreign"].exists() and not files["own"].exists()
+
+
+def test_a_folder_has_one_run(tmp_path: Path) -> None:
+    code = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from verl.mix_src.run_identity import folder_of_its_own
+        with folder_of_its_own(Path(sys.argv[1])):
+            print("mine", flush=True)
+            time.sleep(600)
+    """)
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "mine\n"
+    with pytest.raises(InputError, match="another run uses the folder"), folder_of_its_own(tmp_path):
+        pass
+    holder.kill()  # however it ends
+    holder.wait()
+    with folder_of_its_own(tmp_path):
+        pass
