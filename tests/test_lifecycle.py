@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from pathlib import Path
@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from luffy.errors import InputError
 from verl.mix_src import shared_memory
 from verl.mix_src.lifecycle import supervised
 from verl.mix_src.parts import PLACES, parts
 from verl.mix_src.run_identity import folder_of_its_own
-from luffy.errors import InputError
 
 NOBODY = 65534
 DRIVER = Path(__file__).parent / "watched_run.py"
@@ -136,19 +136,16 @@ def test_an_ordinary_user_leaves_roots_files(files: dict[str, Path], tmp_path: P
 
 
 def test_a_folder_has_one_run(tmp_path: Path) -> None:
-    code = textwrap.dedent("""
-        import sys, time
-        from pathlib import Path
-        from verl.mix_src.run_identity import folder_of_its_own
-        with folder_of_its_own(Path(sys.argv[1])):
-            print("mine", flush=True)
+    ready, tell = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        with folder_of_its_own(tmp_path):
+            os.write(tell, b"mine")
             time.sleep(600)
-    """)
-    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "mine\n"
+    assert os.read(ready, 4) == b"mine"
     with pytest.raises(InputError, match="another run uses the folder"), folder_of_its_own(tmp_path):
         pass
-    holder.kill()  # however it ends
-    holder.wait()
+    os.kill(holder, signal.SIGKILL)  # however it ends
+    os.waitpid(holder, 0)
     with folder_of_its_own(tmp_path):
         pass
