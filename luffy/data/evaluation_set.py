@@ -82,7 +82,7 @@ def _contents(names: Sequence[str], repeats: bool, validation_only: bool) -> dic
 
 def _load(source: BenchmarkSource, local: Path | None, seed: int) -> list[tuple[str, str]]:
     if local:
-        files = find_files(local)
+        files = find_files(local, source.split, unnamed_is_any=True)
     else:
         files = hub.fetch(source.hub, config=source.config, split=source.split, local_flag=f"--local {source.name}=DIR")
     problems = [problem for file in files for problem in _read(source, file, seed)]

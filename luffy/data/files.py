@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from luffy.data import columnar, text_rows
+from luffy.data.splits import SUFFIXES, all_files, split_files
 from luffy.errors import InputError
 
 Row = dict[str, Any]
@@ -36,21 +37,30 @@ class Format:
     batches: Callable[[Path, int, Sequence[str]], Iterator[tuple[int, Callable[[], list[Row]], float]]]
 
 
-_COLUMNAR = {suffix: Format(columnar.columns, columnar.batches) for suffix in (".parquet", ".arrow")}
-_TEXT = {suffix: Format(text_rows.columns, text_rows.batches) for suffix in (".jsonl", ".json", ".csv")}
-FORMATS: dict[str, Format] = {**_COLUMNAR, **_TEXT}
-_METADATA = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
+_COLUMNAR = Format(columnar.columns, columnar.batches)
+_TEXT = Format(text_rows.columns, text_rows.batches)
+FORMATS = {suffix: _COLUMNAR if suffix in (".parquet", ".arrow") else _TEXT for suffix in SUFFIXES}
+_LFS_POINTER = b"version https://git-lfs"
 
 
-def find_files(path: Path) -> tuple[Path, ...]:
+def find_files(path: Path, split: str | None = None, config: str | None = None, **options: bool) -> tuple[Path, ...]:
     """The data files of a local file or folder, sorted by path.
 
+    Args:
+        path: a file, which is read whatever its name is, or a folder.
+        split: the split of a folder that is read; None reads all of its files.
+        config: its configuration; None for the default one.
+        options: of :func:`luffy.data.splits.split_files`.
+
     Raises:
-        InputError: where nothing readable is there, or a file is empty.
+        InputError: where nothing readable is there, the folder has no such split, or a file is empty or not fetched.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; give an existing file or folder, or a hub name such as owner/name")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_data(p, path))
+    if path.is_file():
+        files = [path]
+    else:
+        files = all_files(path) if split is None else split_files(path, split, config, **options)
     if not files:
         raise InputError(f"{path} holds no data file; readable are {', '.join(FORMATS)}")
     for file in files:
@@ -58,6 +68,9 @@ def find_files(path: Path) -> tuple[Path, ...]:
             raise InputError(f"{file} has an unknown format; readable are {', '.join(FORMATS)}")
         if file.stat().st_size == 0:
             raise InputError(f"{file} is empty (0 bytes); remove it or fetch it again")
+        with file.open("rb") as opened:
+            if opened.read(len(_LFS_POINTER)) == _LFS_POINTER:
+                raise InputError(f"{file} is a pointer of Git LFS, not the data; fetch it (git lfs pull)")
     return tuple(files)
 
 
@@ -89,8 +102,3 @@ def read_batches(path: Path, size: int, columns: Sequence[str]) -> Iterator[Batc
     """
     for first_row, rows, done in FORMATS[path.suffix.lower()].batches(path, size, columns):
         yield Batch(first_row, rows, done)
-
-
-def _is_data(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.is_file() and path.suffix.lower() in FORMATS and path.name not in _METADATA and not hidden

@@ -66,8 +66,8 @@ def _add_source_arguments(parser: argparse.ArgumentParser, *, source: list[str],
         help="hub names, folders or files (parquet, JSONL, JSON, CSV, Arrow); default: %(default)s",
     )
     add("--output", "--output_file", type=Path, default=output, help="the parquet file to write; default: %(default)s")
-    add("--config", help="configuration of a hub data set; default: its own default")
-    add("--split", default="train", help="split of a hub data set; default: %(default)s")
+    add("--config", help="configuration of a hub data set or a clone of one; default: its own default")
+    add("--split", default="train", help="split of a hub data set or a folder; default: %(default)s")
     add(
         "--prompt-column",
         nargs="+",

@@ -24,8 +24,8 @@ class SourceSpec:
         location: a local file or folder, or a hub name.
         columns: the columns that the user named.
         teacher: who wrote its traces, where no column says so.
-        config: configuration of a hub data set.
-        split: split of a hub data set.
+        config: configuration of a hub data set, or of a clone of one.
+        split: split of a hub data set or a folder.
     """
 
     location: str
@@ -58,7 +58,7 @@ def open_source(spec: SourceSpec, *, system: SystemRewriter, traces: bool = True
     if not local.exists() and hub.is_hub_name(spec.location):
         files = hub.fetch(spec.location, config=spec.config, split=spec.split)
     else:
-        files = find_files(local)
+        files = find_files(local, spec.split, spec.config)
     layout = find_layout(
         columns_of(files[0]), spec.columns, teacher=spec.teacher, system=system, traces=traces, where=str(files[0])
     )

@@ -1,0 +1,206 @@
+r"""Which files of a folder are a split: saved data sets, clones of hub sets, and folders named by hand.
+
+`datasets` resolves most of this as well, but it leaves files out without naming them, takes ``[`` in a path for a pattern,
+and does not follow links to folders below the first level.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from luffy.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".parquet", ".arrow", ".jsonl", ".json", ".csv")
+_METADATA = {"dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json"}
+_IGNORED = {".md", ".txt", ".lock", ".py", ".png", ".jpg", ".svg", ".pdf", ".yaml", ".yml", ""}
+_SHOWN = 5
+
+_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+    "held_out": ("held_out", "heldout", "holdout"),
+}
+_SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}
+_WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_SPLIT_OF_WORD, key=len, reverse=True))})(?![a-z])")
+_CACHED = re.compile(r"cache-[0-9a-f]+\.arrow")  # what `datasets` keeps of a `map` or `filter`
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_FRONT_MATTER = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
+
+
+def all_files(folder: Path) -> list[Path]:
+    """The data files of a folder and its sub-folders, links to folders followed, sorted; others are named in the log.
+
+    Hidden files and metadata are left out, and so is what lies in a saved data set beside its own shards.
+    """
+    files, stray, other = [], [], []
+    for path, is_stray in _walk(folder, frozenset()):
+        if path.suffix.lower() in SUFFIXES:
+            (stray if is_stray else files).append(path)
+        elif path.suffix.lower() not in _IGNORED:
+            other.append(path)
+    _name_left_out(folder, stray, "no shards of the data set saved there")
+    _name_left_out(folder, other, f"readable are {', '.join(SUFFIXES)}")
+    return sorted(files)
+
+
+def split_files(folder: Path, split: str, config: str | None = None, *, unnamed_is_any: bool = False) -> list[Path]:
+    """The files of one split of a folder.
+
+    Args:
+        folder: a data set saved by ``datasets``, a clone of a hub set (its README may list configurations), or a folder
+            whose files or sub-folders are named by split. Without any such name all of its files are the split "train".
+        split: the split's name.
+        config: the configuration, where the README lists several or a sub-folder has its name.
+        unnamed_is_any: a folder that names no split serves for each one.
+
+    Returns:
+        The files, sorted. Files of no split are named in the log.
+
+    Raises:
+        InputError: where there is no such configuration or split, or it cannot be told which files are meant.
+    """
+    saved = folder / "dataset_dict.json"
+    configs = {} if saved.exists() else _readme_configs(folder)
+    if config not in (None, "default") and not configs:
+        if not (folder / config).is_dir():
+            raise InputError(f"{folder} has no configuration '{config}' (--config): no README lists one, no folder has its name")
+        return split_files(folder / config, split, unnamed_is_any=unnamed_is_any)
+    files = all_files(folder)
+    if configs:
+        by_split = _listed(folder, files, configs[_choose_config(folder, configs, config)])
+    elif saved.exists():
+        names = json.loads(saved.read_text(encoding="utf-8"))["splits"]
+        by_split = {name: [file for file in files if (folder / name) in file.parents] for name in names}
+    else:
+        by_split = _named(folder, files)
+    if set(by_split) == {""}:
+        by_split = {split if unnamed_is_any else "train": by_split[""]}
+    return _pick(folder, by_split, split) if files else []
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:
+    """(file, whether it is none of the shards of the data set saved there)."""
+    real = folder.resolve()
+    if real in above:  # a link to a folder that it lies in
+        return
+    shards = _saved_shards(folder)
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        path = folder / entry.name
+        if entry.name.startswith(".") or entry.name in _METADATA:
+            continue
+        if entry.is_dir():
+            yield from _walk(path, above | {real})
+        elif path.is_file():
+            yield path, bool(_CACHED.fullmatch(entry.name)) if shards is None else entry.name not in shards
+
+
+def _saved_shards(folder: Path) -> set[str] | None:
+    state = folder / "state.json"
+    if not state.is_file():
+        return None
+    try:
+        return {file["filename"] for file in json.loads(state.read_text(encoding="utf-8"))["_data_files"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{state} is no state of a saved data set ({error!r}); save the data set again") from error
+
+
+def _named(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files by the split that their names or folders say; "" for those that say none."""
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(_split_of(folder, file), []).append(file)
+    if len(by_split) > 1:
+        _name_left_out(folder, by_split.pop("", []), "their names say no split, those of others do")
+    return by_split
+
+
+def _split_of(folder: Path, file: Path) -> str:
+    name = file.relative_to(folder)
+    words = [{_SPLIT_OF_WORD[word] for word in _WORD.findall(part.lower())} for part in (*name.parts[:-1], file.stem)]
+    said = set.union(*words)
+    if len(said) > 1:
+        raise InputError(f"{file} is named after several splits ({', '.join(sorted(said))}); give the file itself")
+    shard = _SHARD.fullmatch(file.stem)
+    if shard and words[-1] and shard[1] not in said:
+        return shard[1]  # such as train_prefs-00000-of-00001: a split of its own
+    return said.pop() if said else ""
+
+
+def _pick(folder: Path, by_split: Mapping[str, list[Path]], split: str) -> list[Path]:
+    if split not in by_split:
+        same = [name for name in by_split if _SPLIT_OF_WORD.get(name, name) == _SPLIT_OF_WORD.get(split, split)]
+        if len(same) != 1:
+            raise InputError(f"{folder} has no split '{split}'; it has {', '.join(sorted(by_split))} (--split)")
+        split = same[0]
+    if not by_split[split]:
+        raise InputError(f"{folder} holds no data file of its split '{split}'; fetch or save the data set again")
+    left = {name: len(files) for name, files in by_split.items() if name != split}
+    if left:
+        logger.info(
+            "%s: reading its split '%s'; not read: %s",
+            folder,
+            split,
+            ", ".join(f"{name} ({count} files)" for name, count in sorted(left.items())),
+        )
+    return by_split[split]
+
+
+def _readme_configs(folder: Path) -> dict[str, Any]:
+    """The configurations that a hub clone's README lists, by name, each with its data files and whether it is the default."""
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    front = _FRONT_MATTER.match(text)
+    try:
+        card = yaml.safe_load(front[1]) if front else None
+    except yaml.YAMLError as error:
+        raise InputError(f"{readme} begins with no valid YAML; mend or remove the part between --- lines") from error
+    listed = card.get("configs") if isinstance(card, dict) else None
+    configs = [entry for entry in listed or () if isinstance(entry, dict) and entry.get("data_files")]
+    return {str(entry.get("config_name", "default")): entry for entry in configs}
+
+
+def _choose_config(folder: Path, configs: Mapping[str, Any], config: str | None) -> str:
+    if config is not None:
+        if config not in configs:
+            raise InputError(f"{folder} has no configuration '{config}'; its README lists {', '.join(configs)} (--config)")
+        return config
+    default = [name for name, entry in configs.items() if entry.get("default")] or [n for n in configs if n == "default"]
+    if len(configs) > 1 and not default:
+        raise InputError(f"{folder} has the configurations {', '.join(configs)}; choose one with --config")
+    return default[0] if default else next(iter(configs))
+
+
+def _listed(folder: Path, files: Sequence[Path], entry: Mapping[str, Any]) -> dict[str, list[Path]]:
+    patterns = entry["data_files"]
+    if isinstance(patterns, str) or all(isinstance(pattern, str) for pattern in patterns):
+        patterns = [{"split": "train", "path": patterns}]
+    by_split: dict[str, list[Path]] = {}
+    for pattern in patterns:
+        globs = [pattern["path"]] if isinstance(pattern["path"], str) else pattern["path"]
+        found = [file for file in files if any(_matches(file.relative_to(folder), glob) for glob in globs)]
+        by_split.setdefault(str(pattern["split"]), []).extend(found)
+    return by_split
+
+
+def _matches(name: Path, glob: str) -> bool:
+    glob = glob.removeprefix("./")
+    return fnmatch.fnmatch(name.as_posix(), glob) or fnmatch.fnmatch(name.as_posix(), glob.replace("**/", ""))
+
+
+def _name_left_out(folder: Path, files: Sequence[Path], reason: str) -> None:
+    if files:
+        shown = ", ".join(str(file.relative_to(folder)) for file in files[:_SHOWN])
+        more = f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else ""
+        logger.warning("%s: left out: %s%s (%s)", folder, shown, more, reason)
