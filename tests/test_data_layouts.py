@@ -109,7 +109,7 @@ def test_the_training_layout_keeps_sources_probabilities_and_empty_traces(tmp_pa
 
 def test_a_boxed_or_marked_answer_is_taken_out_of_a_solution(tmp_path: Path):
     path = tmp_path / "x.jsonl"
-    path.write_text('{"q":"a","s":"so \\\\boxed{1} and \\\\boxed{\\\\frac{2}{3}}"}\n{"q":"b","s":"5+5\\n#### 10"}\n')
+    path.write_text('{"q":"a","s":"so \\\\boxed{1}. No: \\\\boxed{\\\\frac{2}{3}}"}\n{"q":"b","s":"5+5\\n#### 10"}\n')
     rows = read(path, columns=ColumnNames(prompt="q", trace="s", answer="s"))
     assert [row.gold for row in rows] == ["\\frac{2}{3}", "10"]
 
@@ -121,7 +121,7 @@ def test_named_columns_must_exist_and_unknown_ones_are_listed():
         )
     with pytest.raises(InputError, match="name it with --answer-column"):
         find_layout(
-            ["problem", "generation"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
+            ["problem", "trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def row_count(path: Path) -> int:
 
 def batches(
     path: Path, size: int, wanted: Sequence[str]
-) -> Iterator[tuple[int, Callable[[], list[dict[str, Any]]], float]]:
-    """Batches as (first row, function that gives the rows, share of the file done)."""
+) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
+    """Batches as (first row, function that gives the rows or their errors, share of the file done)."""
     source = (
         _parquet_batches(path, size, wanted)
         if path.suffix.lower() == ".parquet"
@@ -54,8 +55,22 @@ def batches(
             batch, total = next(source, (None, 0))
         if batch is None:
             return
-        yield first, batch.to_pylist, (first + len(batch)) / total
+        yield first, functools.partial(_rows, path, first, batch), (first + len(batch)) / total
         first += len(batch)
+
+
+def _rows(path: Path, first: int, batch: pa.RecordBatch) -> list[dict[str, Any] | InputError]:
+    try:
+        return batch.to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError):
+        return [_row(path, first + i, batch.slice(i, 1)) for i in range(len(batch))]
+
+
+def _row(path: Path, number: int, batch: pa.RecordBatch) -> dict[str, Any] | InputError:
+    try:
+        return batch.to_pylist()[0]
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        return InputError(f"{path} row {number} cannot be read ({str(error)[:120]}); mend its text")
 
 
 def _parquet_batches(path: Path, size: int, wanted: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, int]]:

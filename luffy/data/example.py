@@ -16,6 +16,7 @@ class Example:
     Attributes:
         prompt: messages of role and content.
         gold: the gold answer as text; empty where the source has none.
+        no_gold: what the source has instead of a gold answer.
         traces: in the source's order; texts may be empty.
         data_source: name of the data set.
         ability: kind of task.
@@ -26,6 +27,7 @@ class Example:
     traces: tuple[Trace, ...]
     data_source: str
     ability: str
+    no_gold: str = ""
 
     @property
     def question(self) -> str:

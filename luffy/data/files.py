@@ -20,13 +20,26 @@ class Batch:
 
     Attributes:
         first_row: number of the first row in the file, from 0.
-        rows: reads the rows; called only where they are needed, so that skipping a batch costs little.
+        attempts: reads the rows, with the error in the place of one that is broken; called only where they are needed,
+            so that skipping a batch costs little.
         done: share of the file, in (0, 1], that lies before the end of this batch.
     """
 
     first_row: int
-    rows: Callable[[], list[Row]]
+    attempts: Callable[[], list[Row | InputError]]
     done: float
+
+    def rows(self) -> list[Row]:
+        """The rows.
+
+        Raises:
+            InputError: of the first one that is broken.
+        """
+        rows = self.attempts()
+        for row in rows:
+            if isinstance(row, InputError):
+                raise row
+        return rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Format:
     """How the files of one format are read."""
 
     columns: Callable[[Path], list[str]]
-    batches: Callable[[Path, int, Sequence[str]], Iterator[tuple[int, Callable[[], list[Row]], float]]]
+    batches: Callable[[Path, int, Sequence[str]], Iterator[tuple[int, Callable[[], list[Row | InputError]], float]]]
 
 
 _COLUMNAR = Format(columnar.columns, columnar.batches)
@@ -98,7 +111,7 @@ def read_batches(path: Path, size: int, columns: Sequence[str]) -> Iterator[Batc
         columns: the columns to read; a text format reads them all.
 
     Raises:
-        InputError: where the file is broken, with the row or line.
+        InputError: where the file is broken, with the row or line; a broken row raises where it is read.
     """
     for first_row, rows, done in FORMATS[path.suffix.lower()].batches(path, size, columns):
         yield Batch(first_row, rows, done)

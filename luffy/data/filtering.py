@@ -134,7 +134,7 @@ class Filter:
         if not row.example.question.strip():
             return reasons.EMPTY_PROMPT, ""
         if not row.example.gold:
-            return reasons.NO_ANSWER, ""
+            return reasons.NO_ANSWER, row.example.no_gold
         return (reasons.EXCLUDED, "") if prompt_key(row.example.question) in self._excluded else None
 
     def _measure_prompts(self, rows: list[Judged]) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from luffy.data import schema
+from luffy.data.encoded_text import decoded
 from luffy.data.example import Chat, Example
+from luffy.data.gold import read_gold
 from luffy.data.system_prompt import SystemRewriter
 from luffy.errors import InputError
-from luffy.traces import PROMPT, TARGET, TARGET_PROBS, TARGET_SOURCE, Trace, read_traces
+from luffy.traces import PROMPT, TARGET, TARGET_PROBS, TARGET_SOURCE, THINK_CLOSE, THINK_OPEN, Trace, read_traces
+
+logger = logging.getLogger(__name__)
 
 # In order of preference: OpenR1-Math-220k has 'generations' beside 'messages' and 'solution', NuminaMath-1.5 'solution'
 # beside 'answer', Open-R1's SFT sets 'messages' alone.
@@ -28,11 +34,16 @@ _TRACES = (
     "conversations",
     "solution",
 )
-_ANSWERS = (schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", "solution")
+_NUMBERED_TRACE = re.compile(r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+")  # as DeepMath's r1_solution_1
+# Of columns with solutions only a marked answer is taken: MetaMath's 'response' ends with "The answer is: 7".
+_SOLUTIONS = ("solution", "response", "output", "completion", "generation", "generations")
+_ANSWERS = (schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", *_SOLUTIONS)
 _CONVERSATION = {"messages", "conversations"}
 _OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, schema.DATA_SOURCE, schema.ABILITY)
+_CONTEXTS = {"instruction": "input"}  # Alpaca's: the problem stands in both
 _SHARE_GPT_ROLES = {"human": "user", "gpt": "assistant"}
-_BOXED = re.compile(r"\\boxed\s*\{")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 DATA_SOURCE = "math"
 ABILITY = "math"
@@ -58,6 +69,8 @@ class Layout:
         optional: further columns of the training layout that the source has.
         teacher: the teacher of its traces where no column says so.
         system: rewrites the prompt's system message.
+        context: a column whose text follows the problem's, where there is one.
+        more_traces: further columns of a trace each.
     """
 
     prompt: str
@@ -66,11 +79,14 @@ class Layout:
     optional: tuple[str, ...]
     teacher: str
     system: SystemRewriter
+    context: str | None = None
+    more_traces: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
-        return tuple(dict.fromkeys(c for c in (self.prompt, self.trace, self.answer, *self.optional) if c is not None))
+        named = (self.prompt, self.context, self.trace, *self.more_traces, self.answer, *self.optional)
+        return tuple(dict.fromkeys(column for column in named if column is not None))
 
     def read(self, row: Mapping[str, Any], where: str) -> Example:
         """Read one row.
@@ -82,35 +98,53 @@ class Layout:
         Raises:
             InputError: where a column is missing from the row or holds a value of another type.
         """
-        missing = [column for column in self.columns if column not in row]
+        needed = (self.prompt, self.answer, *([self.trace] if self.trace else []))
+        missing = [column for column in needed if column not in row]
         if missing:
             raise InputError(
                 f"{where} has no column '{missing[0]}', which other rows have; its columns are {', '.join(row)}"
             )
         try:
-            return Example(
-                prompt=self.system(_prompt(row[self.prompt], self.prompt), isinstance(row[self.prompt], str)),
-                gold=_gold(row[self.answer], self.answer),
-                traces=() if self.trace is None else self._traces(row),
-                data_source=_text(row.get(schema.DATA_SOURCE, DATA_SOURCE), schema.DATA_SOURCE),
-                ability=_text(row.get(schema.ABILITY, ABILITY), schema.ABILITY),
-            )
+            present = {column: _present(row[column]) for column in self.columns if column in row}
+            example = self._example({**present, self.answer: row[self.answer]})
+            _require_characters(example)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
+        except RecursionError as error:
+            raise InputError(f"{where} holds a list that is nested too deeply; mend it") from error
+        return example
+
+    def _example(self, row: Mapping[str, Any]) -> Example:
+        prompt, bare = _prompt(row[self.prompt], self.prompt)
+        if bare and self.context is not None and prompt:
+            prompt = _with_context(prompt, row.get(self.context), self.context)
+        gold = read_gold(row[self.answer], self.answer, solution=self.answer in _SOLUTIONS)
+        return Example(
+            prompt=self.system(prompt, bare),
+            gold=gold.text,
+            no_gold=gold.note,
+            traces=() if self.trace is None else self._traces(row),
+            data_source=_text(row.get(schema.DATA_SOURCE, DATA_SOURCE), schema.DATA_SOURCE),
+            ability=_text(row.get(schema.ABILITY, ABILITY), schema.ABILITY),
+        )
 
     def _traces(self, row: Mapping[str, Any]) -> tuple[Trace, ...]:
-        value = row[self.trace]
+        value = _decoded(row[self.trace])
         if self.trace == TARGET:
-            return self._target(value, row.get(TARGET_SOURCE), row.get(TARGET_PROBS))
-        if self.trace in _CONVERSATION:
-            value = _conversation(value, self.trace)[-1]["content"] if value else None
+            return self._target(value, _decoded(row.get(TARGET_SOURCE)), _decoded(row.get(TARGET_PROBS)))
+        if self.trace in _CONVERSATION or _is_conversation(value):
+            chat = _conversation(value, self.trace) if value else ()
+            value = chat[-1]["content"] if chat and chat[-1]["role"] == "assistant" else None
         texts = value if isinstance(value, list) else [value]
-        return tuple(Trace(text=_trace_text(text, self.trace), source=self.teacher) for text in texts)
+        more = [(column, _decoded(row.get(column))) for column in self.more_traces]
+        named = [*((self.trace, text) for text in texts), *((column, text) for column, text in more if text)]
+        return tuple(Trace(text=_trace_text(text, column), source=self.teacher) for column, text in named)
 
     def _target(self, messages: Any, sources: Any, probabilities: Any) -> tuple[Trace, ...]:
-        read_traces(
-            messages, sources, probabilities
-        )  # checks the columns as a whole; it leaves out empty texts, which are counted here
+        if isinstance(messages, dict):
+            messages = [messages]
+        # Checked as a whole here; empty texts, which `read_traces` leaves out, are counted below.
+        read_traces(messages, sources, probabilities)
         count = len(messages or ())
         each = zip(messages or (), sources or [self.teacher] * count, probabilities or [None] * count, strict=True)
         empty = Trace(text="")
@@ -144,25 +178,46 @@ def find_layout(
             )
         return found
 
-    return Layout(
-        prompt=choose("--prompt-column", names.prompt, _PROMPTS),
-        trace=choose("--trace-column", names.trace, _TRACES) if traces else None,
+    numbered = [] if names.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
+    prompt = choose("--prompt-column", names.prompt, _PROMPTS)
+    layout = Layout(
+        prompt=prompt,
+        trace=choose("--trace-column", names.trace, (*numbered[:1], *_TRACES)) if traces else None,
         answer=choose("--answer-column", names.answer, _ANSWERS),
         optional=tuple(column for column in _OPTIONAL if column in columns),
         teacher=teacher,
         system=system,
+        context=_CONTEXTS.get(prompt) if _CONTEXTS.get(prompt) in columns else None,
+        more_traces=tuple(numbered[1:]),
     )
+    return layout
 
 
-def _prompt(value: Any, column: str) -> Chat:
+def _prompt(value: Any, column: str) -> tuple[Chat, bool]:
+    """The chat, and whether the source gave a bare question."""
+    value = _decoded(value)
     if value is None:
-        return ()
+        return (), True
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
     if isinstance(value, str):
-        return ({"role": "user", "content": value},)
-    chat = _conversation(value, column)
+        return ({"role": "user", "content": value},), True
+    chat = _conversation([value] if isinstance(value, dict) else value, column)
     if column in _CONVERSATION and chat and chat[-1]["role"] == "assistant":
         chat = chat[:-1]
-    return chat
+    return chat, False
+
+
+def _with_context(prompt: Chat, context: Any, column: str) -> Chat:
+    if context is None or not _text(context, column).strip():
+        return prompt
+    return ({"role": "user", "content": f"{prompt[0]['content']}\n\n{context}"},)
+
+
+def _is_conversation(value: Any) -> bool:
+    """Whether a list is a chat with the prompt, and not a list of traces."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and first.get("role", first.get("from")) in ("system", "user", "human")
 
 
 def _conversation(value: Any, column: str) -> Chat:
@@ -175,7 +230,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
     if not isinstance(message, dict):
         raise InputError(f"{where} is {_kind(message)}; it must be a message {{'role', 'content'}}")
     role = message.get("role", message.get("from"))
-    content = message.get("content", message.get("value"))
+    content = _content(message)
     if not isinstance(role, str) or not isinstance(content, str):
         raise InputError(f"{where} has role {_kind(role)} and content {_kind(content)}; both must be text")
     role = _SHARE_GPT_ROLES.get(role, role)
@@ -184,35 +239,53 @@ def _message(message: Any, where: str) -> dict[str, str]:
     return {"role": role, "content": content}
 
 
+def _content(message: Mapping[str, Any]) -> Any:
+    """A message's text, that of its parts, or its reasoning between think tags and its text after them."""
+    content = message.get("content", message.get("value"))
+    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+        content = "".join(part["text"] for part in content)
+    reasoning = next((message[key] for key in _REASONING if isinstance(message.get(key), str)), "")
+    if reasoning.strip() and isinstance(content, str) and THINK_CLOSE not in content:
+        content = f"{THINK_OPEN}\n{reasoning.strip()}\n{THINK_CLOSE}\n\n{content}"
+    return content
+
+
 def _trace_text(value: Any, column: str) -> str:
+    value = _present(_decoded(value))
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
     if isinstance(value, dict):
-        value = value.get("content", value.get("value"))
+        value = _content(value)
     if not isinstance(value, (str, type(None))):
         raise InputError(f"column '{column}' holds {_kind(value)}; a trace must be text")
     return value or ""
 
 
-def _gold(value: Any, column: str) -> str:
-    if isinstance(value, dict):
-        value = value.get("ground_truth")
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
-        raise InputError(f"column '{column}' holds {_kind(value)}; a gold answer must be text or a number")
-    return _final_answer("" if value is None else str(value).strip())
+def _decoded(value: Any) -> Any:
+    return decoded(value) if isinstance(value, str) else value
 
 
-def _final_answer(text: str) -> str:
-    """The last boxed content of a solution, what follows '####', or the text itself."""
-    starts = list(_BOXED.finditer(text))
-    if not starts:
-        return text.rpartition("####")[2].strip()
-    depth, start = 1, starts[-1].end()
-    for end in range(start, len(text)):
-        depth += (text[end] == "{") - (text[end] == "}")
-        if depth == 0:
-            return text[start:end].strip()
-    return text
+def _present(value: Any) -> Any:
+    """The value, or None for NaN, which tables write where nothing is."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _require_characters(example: Example) -> None:
+    """Refuse half characters (lone surrogates), which neither a tokenizer nor a parquet file can hold."""
+    texts = {
+        "the prompt": [message["content"] for message in example.prompt],
+        "a trace": [text for trace in example.traces for text in (trace.text, trace.source)],
+        "the answer": [example.gold],
+        "data_source or ability": [example.data_source, example.ability],
+    }
+    for name, each in texts.items():
+        for text in each:
+            half = None if text.isascii() else _HALF_A_CHARACTER.search(text)
+            if half:
+                raise InputError(
+                    f"{name} holds half a character (a lone surrogate, U+{ord(half[0]):04X}, after {half.start()} "
+                    "characters); mend the text where it was cut"
+                )
 
 
 def _text(value: Any, column: str) -> str:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from luffy.data import reasons
 from luffy.data.atomic import replacing
 from luffy.data.example import Example
-from luffy.data.files import Batch
+from luffy.data.files import Batch, Row
 from luffy.data.filtering import Drop, Filter, FilterOptions, Judged
 from luffy.data.merge import ENTRIES, MergeOptions, plan_merge, write_merged
 from luffy.data.report import Report, build_report, list_drops, report_folder, write_report
@@ -26,6 +26,7 @@ from luffy.errors import InputError
 logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 256
+_DROP_MALFORMED = " (--drop-malformed leaves such rows out)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +101,8 @@ def _filter_into_shards(
                 for batch in source.batches(file, SHARD_ROWS):
                     if not work.has(len(origins)):
                         work.write(len(origins), *_shard(source, file, batch, row_filter, options))
+                    elif not options.drop_malformed:
+                        _refuse_malformed(work.summary(len(origins)))
                     origins.append(file)
                     bar.update(before + round(batch.done * file.stat().st_size) - bar.n)
                 before += file.stat().st_size
@@ -110,7 +113,7 @@ def _shard(
     source: Source, file: Path, batch: Batch, row_filter: Filter, options: PrepareOptions
 ) -> tuple[pa.Table, dict[str, Any]]:
     drops: list[Drop] = []
-    rows = batch.rows()
+    rows = batch.attempts()
     examples = list(_read(source, file, batch.first_row, rows, drops, options.drop_malformed))
     judged, dropped = row_filter.apply(examples)
     entries = [entry for row in judged for entry in _entries(row)]
@@ -124,15 +127,24 @@ def _shard(
 
 
 def _read(
-    source: Source, file: Path, first: int, rows: list[dict[str, Any]], drops: list[Drop], drop_malformed: bool
+    source: Source, file: Path, first: int, rows: list[Row | InputError], drops: list[Drop], drop_malformed: bool
 ) -> Iterator[tuple[int, Example]]:
     for number, row in enumerate(rows, first):
         try:
+            if isinstance(row, InputError):
+                raise row
             yield number, source.layout.read(row, f"{file} row {number}")
         except InputError as error:
             if not drop_malformed:
-                raise InputError(f"{error} (--drop-malformed leaves such rows out)") from error
+                raise InputError(f"{error}{_DROP_MALFORMED}") from error
             drops.append(Drop(row=number, trace=None, reason=reasons.MALFORMED, detail=str(error)))
+
+
+def _refuse_malformed(summary: dict[str, Any]) -> None:
+    """Refuse a shard that an earlier run made with --drop-malformed, and that lacks rows for it."""
+    for drop in summary["drops"]:
+        if drop["reason"] == reasons.MALFORMED:
+            raise InputError(f"{drop['detail']}{_DROP_MALFORMED}")
 
 
 def _entries(row: Judged) -> Iterator[dict[str, Any]]:
@@ -167,7 +179,6 @@ def _manifest(sources: Sequence[Source], options: PrepareOptions) -> dict[str, A
         "input": files,
         "columns and teachers": layouts,
         "filter": asdict(options.filter),
-        "drop_malformed": options.drop_malformed,
         "rows a shard": SHARD_ROWS,
         **options.settings,
     }

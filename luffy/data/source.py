@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from luffy.data.layout import ColumnNames, Layout, find_layout
 from luffy.data.system_prompt import SystemRewriter
 from luffy.errors import InputError
 from luffy.traces import UNKNOWN_SOURCE
+
+logger = logging.getLogger(__name__)
 
 _SEPARATE = "give files of different layouts as separate sources"
 
@@ -59,11 +63,32 @@ def open_source(spec: SourceSpec, *, system: SystemRewriter, traces: bool = True
         files = hub.fetch(spec.location, config=spec.config, split=spec.split)
     else:
         files = find_files(local, spec.split, spec.config)
+    main = _main_format(files)
     layout = find_layout(
-        columns_of(files[0]), spec.columns, teacher=spec.teacher, system=system, traces=traces, where=str(files[0])
+        columns_of(main[0]), spec.columns, teacher=spec.teacher, system=system, traces=traces, where=str(main[0])
     )
+    stray = [file for file in files if file not in main and not _has_columns(file, layout.columns)]
+    if stray:
+        logger.warning("left out: %s (no columns of the other files)", ", ".join(map(str, stray)))
+    files = tuple(file for file in files if file not in stray)
     _require_one_schema(files, layout.columns)
     return Source(spec, files, layout)
+
+
+def _main_format(files: Sequence[Path]) -> list[Path]:
+    """The files of the format that holds most of the data; a JSON or CSV file beside Parquet may be no data at all."""
+    sizes = Counter()
+    for file in files:
+        sizes[file.suffix.lower()] += file.stat().st_size
+    (suffix, _), *_ = sizes.most_common(1)
+    return [file for file in files if file.suffix.lower() == suffix]
+
+
+def _has_columns(file: Path, columns: Sequence[str]) -> bool:
+    try:
+        return set(columns) <= set(columns_of(file))
+    except InputError:
+        return False
 
 
 def _require_one_schema(files: Sequence[Path], columns: Sequence[str]) -> None:

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy.data.encoded_text import NUMBERS, load_json
 from luffy.errors import InputError
 
 MAX_ROW_BYTES = 64 * 2**20
 _CHUNK = 1 << 20
+_FIRST_ROWS = 100  # whose keys are the columns
 _SEPARATORS = re.compile(r"[\s,]*")
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "a UTF-8 byte order mark",
@@ -29,27 +31,34 @@ RawRow = tuple[str, Any, int]
 
 
 def columns(path: Path) -> list[str]:
-    """Header of a CSV file, or the keys of the first JSON row, as often as they are there."""
+    """Header of a CSV file, or the keys of the first JSON rows; those of the first one as often as they are there."""
     if path.suffix.lower() == ".csv":
         _refuse_byte_order_mark(path)
         with _as_utf_8(path), _open_text(path) as file:
             return next(csv.reader(_bounded(path, file)), [])
-    first = _take(path, _raw_rows(path), 1, 0)
-    if not first:
-        raise InputError(f"{path} holds no row; give a file with data")
-    where, text, _ = first[0]
-    return [key for key, _ in _json_pairs(path, where, text)]
+    names, broken = [], None
+    with _as_utf_8(path):
+        for where, text, _ in itertools.islice(_raw_rows(path), _FIRST_ROWS):
+            try:
+                keys = [key for key, _ in _json_pairs(path, where, text)]
+            except InputError as error:  # a row that can be left out
+                broken = broken or error
+            else:
+                names += [key for key in keys if key not in names] if names else keys
+    if not names:
+        raise broken or InputError(f"{path} holds no row; give a file with data")
+    return names
 
 
 def batches(
     path: Path, size: int, wanted: Sequence[str]
-) -> Iterator[tuple[int, Callable[[], list[dict[str, Any]]], float]]:
-    """Batches as (first row, function that parses and gives the rows, share of the file done)."""
+) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
+    """Batches as (first row, function that parses and gives the rows or their errors, share of the file done)."""
     total, first, raw = path.stat().st_size, 0, _raw_rows(path)
     while batch := _take(path, raw, size, first):
         yield (
             first,
-            lambda batch=batch: [_parse(path, where, text) for where, text, _ in batch],
+            lambda batch=batch: [_attempt(path, where, text) for where, text, _ in batch],
             min(1.0, batch[-1][2] / total),
         )
         first += len(batch)
@@ -92,7 +101,7 @@ def _lines(path: Path) -> Iterator[RawRow]:
 
 def _array_rows(path: Path) -> Iterator[RawRow]:
     """Elements of a JSON array, parsed one at a time so that the file need not fit into memory."""
-    decoder = json.JSONDecoder(object_pairs_hook=_Pairs)
+    decoder = json.JSONDecoder(object_pairs_hook=_Pairs, **NUMBERS)
     with _open_text(path) as file:
         buffer, position = file.read(_CHUNK), 0
         position = buffer.index("[") + 1
@@ -127,11 +136,13 @@ def _csv_rows(path: Path) -> Iterator[RawRow]:
             header = next(reader, [])
             for number, values in enumerate(reader):
                 if len(values) != len(header):
-                    raise InputError(
+                    row = InputError(
                         f"{path} row {number} (line {reader.line_num}) has {len(values)} fields, the header "
                         f"{len(header)}; mend the row"
                     )
-                yield f"row {number}", _Pairs(zip(header, values, strict=True)), file.buffer.tell()
+                else:
+                    row = _Pairs(zip(header, values, strict=True))
+                yield f"row {number}", row, file.buffer.tell()
         except csv.Error as error:
             raise InputError(f"{path} line {reader.line_num} is no valid CSV ({error}); mend or remove it") from error
 
@@ -153,12 +164,23 @@ class _Pairs(list):
 def _json_pairs(path: Path, where: str, text: Any) -> _Pairs:
     if isinstance(text, bytes):
         try:
-            text = json.loads(text, object_pairs_hook=_Pairs)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            text = load_json(text, object_pairs_hook=_Pairs)
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path} {where} is no valid JSON ({str(error)[:120]}); mend or remove it") from error
     if not isinstance(text, _Pairs):
         raise InputError(f"{path} {where} is no object of columns but {type(text).__name__}; write one {{...}} a row")
     return text
+
+
+def _attempt(path: Path, where: str, text: Any) -> dict[str, Any] | InputError:
+    if isinstance(text, InputError):
+        return text
+    try:
+        return _parse(path, where, text)
+    except InputError as error:
+        return error
+    except RecursionError:
+        return InputError(f"{path} {where} is nested too deeply; it is no training row: remove or mend it")
 
 
 def _parse(path: Path, where: str, text: Any) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class WorkFolder:
 
     def has(self, shard: int) -> bool:
         """Whether the shard is whole."""
-        return self._summary(shard).exists()
+        return self._summary_file(shard).exists()
 
     def write(self, shard: int, table: pa.Table, summary: dict[str, Any]) -> None:
         """Write a shard, whole or not at all."""
@@ -67,7 +67,7 @@ class WorkFolder:
             pa.ipc.new_file(path, table.schema, options=_WRITE_OPTIONS) as writer,
         ):
             writer.write_table(table)
-        with replacing(self._summary(shard)) as path:
+        with replacing(self._summary_file(shard)) as path:
             path.write_text(json.dumps(summary), encoding="utf-8")
 
     def read(self, shard: int, columns: Iterable[str] | None = None) -> pa.Table:
@@ -78,11 +78,15 @@ class WorkFolder:
                 fields = [pa.ipc.open_file(file).schema.get_field_index(column) for column in columns]
             return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=fields)).read_all()
 
+    def summary(self, shard: int) -> dict[str, Any]:
+        """A shard's summary."""
+        return json.loads(self._summary_file(shard).read_text(encoding="utf-8"))
+
     def summaries(self) -> Iterator[dict[str, Any]]:
         """The summaries of all shards, in order."""
         shard = 0
         while self.has(shard):
-            yield json.loads(self._summary(shard).read_text(encoding="utf-8"))
+            yield self.summary(shard)
             shard += 1
 
     def remove(self) -> None:
@@ -92,7 +96,7 @@ class WorkFolder:
     def _table(self, shard: int) -> Path:
         return self.path / f"shard-{shard:06d}.arrow"
 
-    def _summary(self, shard: int) -> Path:
+    def _summary_file(self, shard: int) -> Path:
         return self.path / f"shard-{shard:06d}.json"
 
     def _match_manifest(self) -> None:

@@ -1,0 +1,147 @@
+r"""Text that encodes data: a list, a chat or an object in a cell that should hold the thing itself.
+
+Spreadsheets, CSV and careless writers leave JSON, Python's ``repr`` or numpy's (without commas) behind. What begins like
+one of these is read where there is one way to read it, and refused where there is none; other text is left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from typing import Any
+
+from luffy.errors import InputError
+
+MAX_DIGITS = 4000
+"""Longest integer that becomes a number; Python refuses to turn longer ones into text and back."""
+_DOUBLE_CHARS = 25  # longest usual spelling of a 64-bit float; longer ones would lose digits
+
+_BEGINS = re.compile(r"""\[\s*(?:\]|(?:\[\s*)*(?:["']|\{\s*["'}]|(?:None|null|nan)\b))|\{\s*["']""")
+_CHAT = re.compile(r"""\[?\s*\{\s*["'](?:role|content|from|value|ground_truth|style)["']\s*:""")
+_TOKEN = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|\s+|[^\s\[\]{}(),:'"]+|.""", re.DOTALL
+)
+_LOST_ESCAPES = re.compile("[\x00\x07\x08\x0b\x0c]")  # what \a, \b, \v and \f of unescaped LaTeX become
+
+
+def load_json(text: str | bytes, **options: Any) -> Any:
+    """Parse JSON; an integer or float that a Python number cannot hold stays text.
+
+    Raises:
+        ValueError: where it is no JSON.
+        RecursionError: where it is nested too deeply.
+    """
+    return json.loads(text, **NUMBERS, **options)
+
+
+NUMBERS = {
+    "parse_int": lambda text: int(text) if len(text) <= MAX_DIGITS else text,
+    "parse_float": lambda text: float(text) if len(text) <= _DOUBLE_CHARS else text,
+}
+
+
+def decoded(text: str) -> Any:
+    """The list or object that a text encodes, or the text itself.
+
+    Lists of numbers alone are mathematics (``[1, 2]``, ``[[1, 0], [0, 1]]``) and stay text, as do sets and tuples.
+
+    Raises:
+        InputError: where a text begins as a chat or list and cannot be read as one.
+    """
+    stripped = text.strip()
+    if stripped[:1] == '"' == stripped[-1:]:
+        return _unquoted(stripped, text)
+    if not _BEGINS.match(stripped):
+        return text
+    value = _parsed(stripped)
+    if value is None:
+        if _CHAT.match(stripped) or not _goes_on(stripped):
+            raise InputError(
+                f"the text {shown(stripped)} begins as data but cannot be read as JSON or a Python list; "
+                "give the list itself, or mend it"
+            )
+        return text
+    if not isinstance(value, (list, dict)) or (value and not _has_text(value)):
+        return text
+    _require_escapes(value, stripped)
+    return value
+
+
+def shown(text: str, characters: int = 60) -> str:
+    """The beginning of a text, for a message of one line."""
+    return repr(text if len(text) <= characters else text[:characters] + "...")
+
+
+def _unquoted(stripped: str, text: str) -> Any:
+    """What a JSON string with escapes says; quotation marks around other text are its own."""
+    try:
+        value = json.loads(stripped)
+    except (ValueError, RecursionError):
+        return text
+    if "\\" not in stripped or _LOST_ESCAPES.search(value):
+        return text
+    return decoded(value)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return load_json(text, strict=False)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an escape that Python does not know: no repr wrote this
+            return ast.literal_eval(_with_commas(text))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def _goes_on(text: str) -> bool:
+    """Whether other text follows the bracket that closes the first one: prose about a list, not a list."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        depth += (token[0] in "[{(") - (token[0] in "]})")
+        if depth == 0:
+            return token.end() < len(text)
+    return False
+
+
+def _with_commas(text: str) -> str:
+    """The text with a comma between two values that only space parts, as numpy writes arrays, and None for nan."""
+    parts: list[str] = []
+    ended = False  # whether a value ended last
+    for token in _TOKEN.finditer(text):
+        part = token[0]
+        if part.isspace():
+            parts.append(" ")
+            continue
+        begins = part[0] in "'\"[{(" or part[0] not in "]}),:"
+        if ended and begins and (parts[-1] == " " or part[0] in "'\""):
+            parts.append(",")
+        parts.append("None" if part == "nan" else part)
+        ended = part[0] not in "[{(,:"
+    return "".join(parts)
+
+
+def _has_text(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_text, value))
+    return isinstance(value, (str, dict))
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
+
+
+def _require_escapes(value: Any, text: str) -> None:
+    if any(_LOST_ESCAPES.search(inner) for inner in _texts(value)):
+        raise InputError(
+            f"the text {shown(text)} has control characters once it is read, as LaTeX whose backslashes are not doubled "
+            "leaves; double them"
+        )

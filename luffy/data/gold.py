@@ -1,0 +1,128 @@
+r"""The gold answer of a row: out of text, a number, ``reward_model``, a list of one, or the end of a solution."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from luffy.data.encoded_text import decoded, shown
+from luffy.errors import InputError
+from luffy.rewards.answer import after_thought, boxed_answer
+
+_KEYS = ("ground_truth", "answer", "final_answer", "value")
+_MARKED = re.compile(r"####[ \t]*([^\n]*)")
+_STATED = re.compile(r"\banswer is[ \t]*:?[ \t]*([^\n]+?)[ \t]*(?=\.(?:\s|$)|\n|$)", re.IGNORECASE)
+_QUOTED = re.compile(r'"([^"]*)"')
+_ONE_NUMBER = re.compile(r"\[\s*[-+]?[\d.]+\s*\]")
+_WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit)\s*\{([^{}]*)\}")
+_SENTINEL = re.compile(
+    r"""none|null|nil|nan|n/a|n\.a\.?|\#n/a|<na>|nat|\#[a-z/0]+[!?]
+    |not[ ]?found|(?:answer[ ])?not[ ](?:found|available|applicable|provided|given|specified|known)
+    |no[ ](?:final[ ])?answer(?:[ ](?:provided|found|given|available))?|no[ ]ground[ ]truth
+    |missing|unknown|unspecified|tbd|todo|to[ ]be[ ](?:proved|proven|shown|determined|added)
+    |(?:a[ ]|the[ ])?proof(?:[ ](?:question|problem|required|needed|omitted|above|below|only))?|proved|proven|omitted
+    |q\.?e\.?d\.?
+    |(?:please[ ])?(?:see|refer[ ]to|cf\.?)[ ](?:(?:the|full|attached|above|below)[ ])*
+     (?:solution|proof|explanation|explanations|answer|text|figure|work|above|below)(?:[ ](?:above|below|for[ ]details))?
+    |-+|\?+|_+|\.{2,}|\*+|/""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A gold answer.
+
+    Attributes:
+        text: the answer; empty where there is none.
+        note: what was there instead.
+    """
+
+    text: str
+    note: str = ""
+
+
+def read_gold(value: Any, column: str, *, solution: bool = False) -> Gold:
+    r"""Read a gold answer.
+
+    Args:
+        value: of the column: text (which may encode a list or object), a number, a list of one, or an object.
+        column: its name, for the error.
+        solution: the column holds solutions, so that a text without a marked answer is none itself.
+
+    Returns:
+        Of text, what the last box holds (as the verifier reads it), else what follows ``####`` or "the answer is", else
+        the text. Words that stand for no answer (``proof``, ``notfound``, ``N/A``, NaN) give none.
+
+    Raises:
+        InputError: where the value is no answer, or could be read in two ways.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        if _ONE_NUMBER.fullmatch(text):
+            raise InputError(
+                f"column '{column}' holds the text '{text}', a list of one number or mathematics; write {text[1:-1].strip()}"
+            )
+        read = decoded(text)
+        if isinstance(read, str):
+            quoted = _QUOTED.fullmatch(read.strip())
+            return _checked(final_answer(quoted[1] if quoted else read, solution=solution), read)
+        value = read
+    if isinstance(value, dict):
+        key = next((key for key in _KEYS if key in value), None)
+        if key is None:
+            raise InputError(
+                f"column '{column}' holds an object with {', '.join(map(str, value)) or 'nothing'}; give its "
+                f"answer as {_KEYS[0]}"
+            )
+        return read_gold(value[key], f"{column}.{key}", solution=solution)
+    if isinstance(value, (list, tuple)):
+        return _only(value, column, solution)
+    return _number(value, column)
+
+
+def final_answer(text: str, *, solution: bool = False) -> str:
+    """The marked final answer of a text; without a mark the text itself, or nothing of a solution."""
+    stated = after_thought(text)
+    boxed = boxed_answer(stated)
+    if boxed is not None:
+        return boxed
+    for mark in (_MARKED, _STATED):
+        found = mark.findall(stated)
+        if found:
+            return found[-1].strip()
+    return "" if solution else stated.strip()
+
+
+def is_sentinel(text: str) -> bool:
+    """Whether a text stands for a missing answer: ``proof``, ``notfound``, ``None``, ``N/A``, ``nan``, "see solution"."""
+    bare = _WRAPPED.sub(r"\1", text).strip(" \t\n$\"'`()[]{}*").casefold()
+    bare = " ".join(bare.split())
+    return bool(text.strip()) and bool(_SENTINEL.fullmatch(bare.rstrip(".!: ")) or _SENTINEL.fullmatch(bare))
+
+
+def _checked(answer: str, text: str) -> Gold:
+    if is_sentinel(answer):
+        return Gold("", f"{shown(answer)} stands for no answer")
+    return Gold(answer) if answer else Gold("", f"no marked answer in {shown(text)}" if text.strip() else "")
+
+
+def _only(values: Any, column: str, solution: bool) -> Gold:
+    if not values:
+        return Gold("")
+    if len(values) > 1:
+        raise InputError(
+            f"column '{column}' holds {len(values)} answers; give one, several of which all belong to it as '1, 2'"
+        )
+    return read_gold(values[0], column, solution=solution)
+
+
+def _number(value: Any, column: str) -> Gold:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return Gold("", "" if value is None else f"{value} stands for no answer")
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        raise InputError(f"column '{column}' holds {type(value).__name__}; a gold answer must be text or a number")
+    return Gold(format(value, "f") if isinstance(value, Decimal) else str(value))
