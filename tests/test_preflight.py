@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+from transformers import Qwen2_5_VLConfig
 
 from luffy.errors import InputError
 from verl.mix_src import preflight
 from verl.mix_src.preflight import machine, ray_cluster
+from verl.mix_src.preflight.overrides import INSTEAD, SWITCHED, SWITCHED_OFF, unread
+from verl.mix_src.preflight.reads import is_read
 from verl.mix_src.run_identity import folder_of_its_own
 
+CONFIG = Path(__file__).resolve().parent.parent / "verl" / "mix_src" / "config"
 TRAIN = [sys.executable, "-m", "verl.mix_src.main_mix_ppo"]
 
 
-def composed(*overrides: str):
+@cache
+def profile(*groups: str):
     with initialize_config_module("verl.mix_src.config", version_base=None):
-        return compose("mix_ppo", overrides=["profile=cpu", *overrides])
+        return compose("mix_ppo", overrides=list(groups))
+
+
+def composed(*overrides: str, machine: str = "cpu"):
+    """The config with overrides; files are read once for each choice of files, as that takes a second."""
+    groups = [each for each in overrides if "." not in each.partition("=")[0]]
+    config = copy.deepcopy(profile(f"profile={machine}", *groups))
+    OmegaConf.set_struct(config, False)
+    return OmegaConf.merge(config, OmegaConf.from_dotlist([each.lstrip("+") for each in overrides if each not in groups]))
 
 
 def problems(*overrides: str) -> list[str]:
@@ -56,8 +74,119 @@ def test_override_of_a_wrong_name(override: str, says: str) -> None:
         preflight.check_overrides([override])
 
 
-def test_right_names_pass() -> None:
-    preflight.check_overrides(["luffy.objective.gamma=0.3", "profile=cpu", "data.train_batch_size=8"])
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("trainer.total_trainning_steps=3", "unknown key trainer.total_trainning_steps; did you mean trainer.total_training_steps?"),
+        ("lr=1e-5", "unknown key lr; did you mean actor_rollout_ref.actor.optim.lr?"),
+        ("experimnt=luffy", "unknown key experimnt; did you mean experiment?"),
+        ("experiment=lufy", "In 'mix_ppo': Could not find 'experiment/lufy' Available options in 'experiment': luffy mixed"),
+        ("model_engine=megatron", "model_engine=megatron: the gradient of this extension is tested on veRL's FSDP engine alone"),
+        ("data.train_batch_size=[", "no viable alternative at input '['"),
+        ("+actor_rollout_ref.actor.clip=0.2", "actor_rollout_ref.actor.clip has no effect here: nothing in a LUFFY training reads it"),
+        ("actor_rollout_ref.actor.clip_ratio=0.2", "set luffy.objective.clip_low and luffy.objective.clip_high"),
+    ],
+)
+def test_override_that_would_do_nothing(override: str, says: str) -> None:
+    with pytest.raises(InputError, match=re.escape(says)) as caught:
+        preflight.check_overrides([override])
+    assert "\n" not in str(caught.value)
+
+
+def test_right_overrides_pass() -> None:
+    preflight.check_overrides(
+        [
+            "profile=cpu",
+            "luffy.objective.gamma=0.3",
+            "data.train_batch_size=8",
+            "trainer.logger=[console,file]",
+            "+trainer.remove_previous_ckpt_in_save=true",  # in no file of veRL's, but read
+            "+ray_kwargs.ray_init.dashboard_port=1",
+            "+actor_rollout_ref.rollout.engine_kwargs.vllm.swap_space=1",
+            "~trainer.val_only",
+        ]
+    )
+
+
+HAS_NO_EFFECT = {
+    "actor_rollout_ref.actor.clip_ratio_high": "set luffy.objective.clip_high",
+    "actor_rollout_ref.actor.clip_ratio_c": "set luffy.objective.dual_clip",
+    "actor_rollout_ref.actor.loss_agg_mode": "set luffy.objective.aggregation",
+    "actor_rollout_ref.actor.loss_scale_factor": "set luffy.objective.constant_length",
+    "actor_rollout_ref.actor.kl_loss_coef": "set luffy.objective.kl_coefficient",
+    "actor_rollout_ref.actor.kl_loss_type": "set luffy.objective.kl_estimator",
+    "actor_rollout_ref.actor.policy_loss.loss_mode": "the loss is luffy.objective.*",
+    "actor_rollout_ref.actor.tau_pos": "nothing in a LUFFY training reads it",
+    "actor_rollout_ref.rollout.do_sample": "nothing in a LUFFY training reads it",
+    "actor_rollout_ref.nccl_timeout": "nothing in a LUFFY training reads it",
+    "algorithm.norm_adv_by_std_in_grpo": "set luffy.advantage.normalize_std",
+    "algorithm.lam": "nothing is discounted",
+    "algorithm.use_pf_ppo": "nothing in a LUFFY training reads it",
+    "algorithm.kl_ctrl.kl_coef": "while algorithm.use_kl_in_reward is false",
+    "algorithm.rollout_correction.rollout_is_threshold": "while algorithm.rollout_correction.rollout_is is null",
+    "critic.optim.lr": "there is no critic",
+    "critic.enable": "there is no critic",
+    "custom_reward_function.path": "set reward.custom_reward_function.*",
+    "distillation.enabled": "no teacher but the demonstrations",
+    "reward_model.enable": "set reward.reward_model.*",
+    "reward.reward_model.model_path": "while reward.reward_model.enable is false",
+    "actor_rollout_ref.ref.fsdp_config.param_offload": "while actor_rollout_ref.actor.use_kl_loss is false",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu": "while actor_rollout_ref.actor.use_dynamic_bsz is true",
+    "actor_rollout_ref.model.mtp.num_speculative_tokens": "while actor_rollout_ref.model.mtp.enable is false",
+    "actor_rollout_ref.rollout.multi_turn.max_user_turns": "while actor_rollout_ref.rollout.multi_turn.enable is false",
+    "trainer.balance_batch": "nothing in a LUFFY training reads it",
+    "trainer.resume_from_path": "while trainer.resume_mode is auto",
+    "trainer.v1.colocate_async.num_warmup_batches": "while trainer.v1.trainer_mode is sync",
+}
+
+
+@pytest.mark.parametrize("key", HAS_NO_EFFECT)
+def test_key_that_nothing_reads(key: str) -> None:
+    (problem,) = unread([key], composed(machine="gpu"))
+    assert problem.startswith(f"{key} has no effect ") and HAS_NO_EFFECT[key] in problem
+
+
+def test_key_that_is_read() -> None:
+    keys = [
+        "actor_rollout_ref.actor.grad_clip", "actor_rollout_ref.actor.optim.lr", "actor_rollout_ref.actor.ppo_epochs",
+        "actor_rollout_ref.actor.ppo_max_token_len_per_gpu", "actor_rollout_ref.actor.checkpoint.save_contents",
+        "actor_rollout_ref.model.path", "actor_rollout_ref.rollout.n", "actor_rollout_ref.rollout.val_kwargs.temperature",
+        "actor_rollout_ref.rollout.enable_prefix_caching", "algorithm.filter_groups.enable", "algorithm.use_kl_in_reward",
+        "data.truncation", "reward.custom_reward_function.path", "trainer.max_actor_ckpt_to_keep", "trainer.critic_warmup",
+        "trainer.v1.trainer_mode", "ray_kwargs.ray_init.num_cpus", "transfer_queue.backend.storage_backend",
+    ]  # fmt: skip
+    assert list(unread(keys, composed(machine="gpu"))) == []
+
+
+def test_switches_that_are_on() -> None:
+    config = composed(
+        "algorithm.use_kl_in_reward=true", "reward.reward_model.enable=true", "trainer.v1.trainer_mode=colocate_async"
+    )
+    keys = ["algorithm.kl_ctrl.kl_coef", "actor_rollout_ref.ref.fsdp_config.param_offload", "reward.reward_model.model_path"]
+    assert list(unread([*keys, "trainer.v1.colocate_async.num_warmup_batches"], config)) == []
+    assert list(unread(["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"], config)) == []
+
+
+def test_every_key_of_veRL_that_shipped_files_set_is_read() -> None:
+    def keys(tree: dict, prefix: str = ""):
+        for name, value in tree.items():
+            yield from keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [prefix + name]
+
+    for file in CONFIG.rglob("*.yaml"):
+        if file.name != "luffy.yaml" and file.parent.name != "sft" and "sft" not in file.parts:
+            tree = yaml.safe_load(file.read_text())
+            veRLs = [each for each in keys(tree) if each.partition(".")[0] not in ("defaults", "hydra", "luffy", "dry_run")]
+            assert [each for each in veRLs if not is_read(each)] == [], file.name
+
+
+def test_advice_names_what_is_unread_and_what_exists() -> None:
+    luffy = {f"luffy.{section}.{key}" for section in ("objective", "advantage") for key in profile("profile=cpu").luffy[section]}
+    for key, advice in INSTEAD.items():
+        below = {"reward_model": ".enable", "critic": ".enable", "distillation": ".enabled"}.get(key, "")
+        assert list(unread([key + below], composed())), key
+        assert set(re.findall(r"luffy\.\w+\.\w+", advice)) <= luffy
+    for switch in {each for any_of in SWITCHED.values() for each in any_of} | set(SWITCHED_OFF.values()):
+        assert is_read(switch), switch
 
 
 @pytest.mark.parametrize(
@@ -82,6 +211,15 @@ def test_right_names_pass() -> None:
         (["trainer.use_v1=false"], "use_v1"),
         (["+reward.reward_kwargs.time_limit=3"], "reward.reward_kwargs.time_limit_s"),
         (["reward.custom_reward_function.path=nowhere.py"], "nowhere.py"),
+        (["reward.reward_model.enable=true"], "the verifier does not ask"),
+        (["actor_rollout_ref.rollout.name=sglang"], "set vllm"),
+        (["actor_rollout_ref.actor.strategy=megatron"], "tested with fsdp2"),
+        (["trainer.n_gpus_per_node=3", "actor_rollout_ref.rollout.tensor_model_parallel_size=2"], "3 GPUs .* into replicas of 2"),
+        (["algorithm.rollout_correction.bypass_mode=true"], "nobody sampled a demonstration"),
+        (["algorithm.rollout_correction.rollout_is=token"], "calculate_log_probs=true"),
+        (["algorithm.rollout_correction.rollout_rs=token_k1"], "calculate_log_probs=true"),
+        (["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=null"], "veRL refuses this config: .*ppo_micro_batch_size"),
+        (["actor_rollout_ref.rollout.mode=sync"], "veRL refuses this config"),
     ],
 )
 def test_contradictions(overrides: list[str], says: str) -> None:
@@ -92,8 +230,7 @@ def test_contradictions(overrides: list[str], says: str) -> None:
 @pytest.mark.parametrize("experiment", ["luffy", "on_policy", "mixed", "rl_sft_loss", "sft_rl"])
 @pytest.mark.parametrize("profile", ["cpu", "gpu"])
 def test_shipped_configs_pass(experiment: str, profile: str) -> None:
-    with initialize_config_module("verl.mix_src.config", version_base=None):
-        preflight.check_config(compose("mix_ppo", overrides=[f"profile={profile}", f"experiment={experiment}"]))
+    preflight.check_config(composed(f"experiment={experiment}", machine=profile))
 
 
 def test_nothing_is_wrong(ready: list[str]) -> None:
@@ -141,6 +278,24 @@ def test_missing_model(ready: list[str], tmp_path: Path) -> None:
 
 def test_more_gpus_than_there_are(ready: list[str]) -> None:
     assert "this machine has" in problems(*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=64")[0]
+
+
+def test_nodes_without_a_cluster(ready: list[str]) -> None:
+    assert "RAY_ADDRESS" in problems(*ready, "trainer.nnodes=2")[-1]
+
+
+def test_flash_attention_that_is_not_there(ready: list[str]) -> None:
+    gpus = [*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=0"]
+    says = [each for each in problems(*gpus, "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2")]
+    assert [each for each in says if "flash-attn" in each and "attn_implementation=sdpa" in each]
+    assert not [each for each in problems(*gpus) if "flash-attn" in each]  # the profile asks for sdpa
+
+
+def test_vision_language_model(ready: list[str], tiny_example, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_example.model, model)
+    Qwen2_5_VLConfig().save_pretrained(model)
+    assert "vision-language model" in problems(*ready, f"actor_rollout_ref.model.path={model}")[0]
 
 
 def test_another_training_in_the_same_folder(ready: list[str], tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.trainer.main_ppo import run_ppo
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
-from verl.utils.config import validate_config
 
 from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
@@ -42,7 +40,6 @@ def compose_and_train(config: DictConfig) -> None:
             show_resources(config, list(preflight.machine_problems(config)))
             return
         preflight.check_machine(config)
-        validate_config(config, need_reference_policy(config), need_critic(config))
         with folder_of_its_own(Path(config.trainer.default_local_dir)):
             sys.exit(train(config, task_runner(config)))
     except InputError as error:

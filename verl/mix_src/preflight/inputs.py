@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from luffy.data.check import check_layout
 from luffy.data.columnar import row_count
@@ -39,9 +39,12 @@ def _model(config: DictConfig) -> None:
     if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "outputs/", "models/"))):
         raise InputError(f"actor_rollout_ref.model.path={path} is not a folder; give a model folder or a hub name")
     try:
+        model = AutoConfig.from_pretrained(path, trust_remote_code=config.data.trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.data.trust_remote_code)
     except (OSError, ValueError) as error:
-        raise InputError(f"no tokenizer at actor_rollout_ref.model.path={path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"no model and tokenizer at actor_rollout_ref.model.path={path}: {str(error).splitlines()[0]}") from error
+    if hasattr(model, "vision_config"):
+        raise InputError(f"{path} is a vision-language model, whose demonstrations would be read without their images: take a text model")
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {path} has no EOS token, so no response could end: set eos_token in its tokenizer_config.json")
     if not tokenizer.chat_template:

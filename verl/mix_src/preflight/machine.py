@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -40,4 +41,17 @@ def _gpus(config: DictConfig) -> Iterator[str]:
         )
 
 
-CHECKS: tuple[Check, ...] = (_gpus,)
+def _attention(config: DictConfig) -> Iterator[str]:
+    asked = config.actor_rollout_ref.model.override_config.get("attn_implementation", "flash_attention_2")
+    if config.trainer.device == "cpu" or asked != "flash_attention_2":
+        return
+    try:
+        importlib.import_module("flash_attn")
+    except (ImportError, OSError) as error:  # OSError: built for another CUDA or torch
+        yield (
+            f"flash-attn, which veRL asks for, cannot be imported ({str(error).splitlines()[0]}): install it, or set "
+            "+actor_rollout_ref.model.override_config.attn_implementation=sdpa actor_rollout_ref.model.use_fused_kernels=true"
+        )
+
+
+CHECKS: tuple[Check, ...] = (_gpus, _attention)

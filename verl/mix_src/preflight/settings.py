@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterator
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from verl.trainer.ppo.utils import need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.utils.import_utils import load_class_from_fqn
 
+from luffy.errors import InputError
 from luffy.rewards.custom import load_reward
 from verl.mix_src.advantage import ESTIMATOR
 from verl.mix_src.preflight.problems import Check
@@ -46,6 +53,11 @@ def _method(config: DictConfig) -> Iterator[str]:
         yield (
             "set both or neither: actor_rollout_ref.actor.use_kl_loss=true (loads the reference model) and "
             f"luffy.objective.kl_coefficient > 0 (its weight; now {luffy.objective.kl_coefficient})"
+        )
+    if config.reward.reward_model.enable and not config.reward.custom_reward_function.path:
+        yield (
+            "reward.reward_model.enable=true loads a model that the verifier does not ask: give "
+            "reward.custom_reward_function.path, which can, or leave it out"
         )
     if not config.trainer.use_v1:
         yield "trainer.use_v1=false is veRL's deprecated trainer, which this extension does not join; leave it true"
@@ -91,10 +103,52 @@ def _worker_extension(config: DictConfig) -> Iterator[str]:
         yield f"{key}={name} would wait for weights at veRL's own socket; keep {WORKER_EXTENSIONS[0]}, or a subclass of it"
 
 
+def _engines(config: DictConfig) -> Iterator[str]:
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    if actor.strategy not in ("fsdp", "fsdp2"):
+        yield f"actor_rollout_ref.actor.strategy={actor.strategy}: this extension is tested with fsdp2 (and takes fsdp)"
+    if rollout.name != "vllm":
+        yield f"actor_rollout_ref.rollout.name={rollout.name}: demonstrations are brought in by way of vLLM's server; set vllm"
+    gpus, replica = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.tensor_model_parallel_size
+    replica *= rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    if gpus % replica:
+        yield (
+            f"{gpus} GPUs (trainer.nnodes x trainer.n_gpus_per_node) cannot be cut into replicas of {replica} "
+            "(actor_rollout_ref.rollout.tensor_model_parallel_size x data_ x pipeline_): change one of them"
+        )
+
+
+def _rollout_correction(config: DictConfig) -> Iterator[str]:
+    correction, where = config.algorithm.rollout_correction, "algorithm.rollout_correction"
+    if correction.bypass_mode:
+        yield (
+            f"{where}.bypass_mode=true takes the sampler's log-probabilities for the old policy's, and nobody sampled a "
+            "demonstration: leave it false"
+        )
+    for key in ("rollout_is", "rollout_rs"):
+        if correction[key] and not config.actor_rollout_ref.rollout.calculate_log_probs:
+            yield (
+                f"{where}.{key}={correction[key]} has no effect without the sampler's log-probabilities: set "
+                "actor_rollout_ref.rollout.calculate_log_probs=true"
+            )
+
+
+def _upstream(config: DictConfig) -> None:
+    """veRL's own checks, which answer with a traceback."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it says that all is well
+            omega_conf_to_dataclass(config.actor_rollout_ref.rollout)
+            validate_config(config, need_reference_policy(config), use_critic=False)
+    except (ValueError, AssertionError, TypeError, NotImplementedError, OmegaConfBaseException, HydraException) as error:
+        raise InputError(f"veRL refuses this config: {' '.join(str(error.__cause__ or error).split())}") from error
+
+
 def _reward(config: DictConfig) -> None:
     reward_options(config)
     if custom := config.reward.custom_reward_function.path:
         load_reward(custom, config.reward.custom_reward_function.name)
 
 
-CHECKS: tuple[Check, ...] = (_guidance, _method, _batches, _worker_extension, _reward)
+CHECKS: tuple[Check, ...] = (
+    _guidance, _method, _engines, _worker_extension, _batches, _rollout_correction, _reward, _upstream
+)  # fmt: skip
