@@ -22,7 +22,7 @@ from transformers import Qwen2_5_VLConfig
 
 from luffy.errors import InputError
 from verl.mix_src import preflight
-from verl.mix_src.preflight import machine, ray_cluster
+from verl.mix_src.preflight import machine, modes, ray_cluster
 from verl.mix_src.preflight.overrides import INSTEAD, SWITCHED, SWITCHED_OFF, unread
 from verl.mix_src.preflight.reads import is_read
 from verl.mix_src.run_identity import folder_of_its_own
@@ -368,3 +368,31 @@ def test_dry_run_shows_the_papers_configuration() -> None:
     assert "tokens a row     1024 + 8192" in result.stdout
     assert "lr: 1.0e-06" in result.stdout
     assert "not ready here: " in result.stdout  # this machine has no such data, model or GPUs
+
+
+def test_separate_async_says_all_that_it_lacks_in_one_line() -> None:
+    found = preflight.config_problems(composed("mode=separate_async", "actor_rollout_ref.rollout.nnodes=0"))
+    (line,) = [each for each in found if each.startswith("mode=separate_async cannot run here: ")]
+    assert line.count(";") == 2
+    for part in ("data.train_batch_size=16 must be trainer.v1.separate_async.parameter_sync_step=2 times", "rollout.nnodes=0", "profile=cpu"):
+        assert part in line
+
+
+def test_separate_async_on_gpus_lacks_a_package_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        config = compose("mix_ppo", overrides=["profile=gpu", "mode=separate_async"])
+    (line,) = preflight.config_problems(config)
+    assert line.startswith("mode=separate_async cannot run here: the package cupy is not installed") and ";" not in line
+    monkeypatch.setattr(modes.importlib.util, "find_spec", lambda name: name == "cupy")
+    assert list(preflight.config_problems(config)) == []
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        assert "=naive" in next(preflight.config_problems(compose("mix_ppo", overrides=[
+            "profile=gpu", "mode=separate_async", "actor_rollout_ref.rollout.checkpoint_engine.backend=naive"
+        ])))  # fmt: skip
+
+
+def test_client_address_is_refused_and_a_new_local_cluster_is_none(ready: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    assert "a client's address" in problems(*ready)[0]
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert problems(*ready) == []

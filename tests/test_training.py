@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 pytestmark = pytest.mark.integration
 
 STEPS = 3
+ASYNC_STEPS = 5
 ENDS_WITHIN_S = 30
 STARTS_WITHIN_S = 300
 MARK = "LUFFY_TEST_RUN"
@@ -27,6 +28,7 @@ SMALL = [
     "trainer.test_freq=-1",
     "trainer.val_before_train=false",
 ]
+VALIDATING = ["trainer.val_before_train=true", f"trainer.test_freq={STEPS}", "data.val_max_samples=16"]
 
 
 def command(example, folder: Path, *overrides: str) -> list[str]:
@@ -41,8 +43,7 @@ def command(example, folder: Path, *overrides: str) -> list[str]:
 def run(tiny_example, tmp_path_factory) -> dict:
     """One training of a few steps that validates before and after: its folder, output, and records."""
     folder = tmp_path_factory.mktemp("run")
-    overrides = ["trainer.val_before_train=true", f"trainer.test_freq={STEPS}", "data.val_max_samples=16"]
-    done = subprocess.run(command(tiny_example, folder, *overrides), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command(tiny_example, folder, *VALIDATING), capture_output=True, text=True, timeout=600)
     log = folder / "train.log"
     assert done.returncode == 0, done.stderr[-1000:] + log.read_text(errors="replace")[-5000:]
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -99,6 +100,51 @@ def test_pictures_and_progress(run) -> None:
     assert "started a rollout engine (vLLM)" in run["console"]
     assert "step 0: held-out avg@8" in run["console"] and "entropy 0." in run["console"]
     assert "eval_scripts/generate_vllm.py" in run["out"]
+
+
+TIMES_AND_MEMORY = ("timing", "perf/", "memory", "time")
+
+
+def _comparable(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """The metrics of each step but times and memory."""
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [
+        (each["step"], {name: value for name, value in each["data"].items() if not any(part in name for part in TIMES_AND_MEMORY)})
+        for each in records
+    ]
+
+
+@pytest.fixture(scope="module")
+def two_at_once(tiny_example, tmp_path_factory) -> dict[str, Path]:
+    """The run of the fixture ``run`` again, and beside it one of another mode, whose weights are others."""
+    folders = {mode: tmp_path_factory.mktemp(mode) for mode in ("sync", "colocate_async")}
+    overrides = {
+        "sync": VALIDATING,
+        "colocate_async": ["mode=colocate_async", f"trainer.total_training_steps={ASYNC_STEPS}", "trainer.save_freq=-1"],
+    }
+    started = {
+        mode: subprocess.Popen(
+            command(tiny_example, folder, *overrides[mode]), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for mode, folder in folders.items()
+    }
+    for mode, process in started.items():
+        _, console = process.communicate(timeout=900)
+        assert process.returncode == 0, console[-1000:] + (folders[mode] / "train.log").read_text(errors="replace")[-5000:]
+    return folders
+
+
+def test_a_run_beside_another_is_the_run_alone(run, two_at_once) -> None:
+    beside, alone = _comparable(two_at_once["sync"]), _comparable(run["folder"])
+    assert [step for step, _ in beside] == list(range(STEPS + 1)) and len(beside[-1][1]) > 50
+    assert beside == alone  # to the last digit
+
+
+def test_colocated_asynchronous_trainer_trains(two_at_once) -> None:
+    steps = _comparable(two_at_once["colocate_async"])
+    assert [step for step, _ in steps] == list(range(1, ASYNC_STEPS + 1))
+    assert all(data["off_policy/reward"] == 1.0 and data["off_policy/row_share"] == 1 / 8 for _, data in steps)
+    assert steps[-1][1]["off_policy/probability"] > steps[0][1]["off_policy/probability"]
 
 
 def _start(example, folder: Path) -> subprocess.Popen:

@@ -6,7 +6,6 @@ orphans come back to it; it watches them while the run is on, and ends all of th
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import itertools
 import logging
@@ -132,7 +131,7 @@ def _watch(watch: Watch, shared_memory: SharedMemory, elsewhere: Callable[[], Ma
             watch.first_failure = f"{lost[0]} ended"
             shared_memory.note(processes)
             if not watch.ending.wait(REACTION_S):
-                _thread.interrupt_main()
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # a real one, which ends any waiting
 
 
 def _alive(part: psutil.Process | str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from ray._private import state
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.errors import InputError
@@ -29,16 +30,12 @@ OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "resources", "labels", "object_store
 OUTPUT_KEYS = ("dir", "save_path")  # how keys of veRL's config end that name what is written later
 PATH_KEYS = ("path", "file", "files", *OUTPUT_KEYS)  # and all that name files or folders
 LOOK_WITHIN_S = 120.0
-TOKEN = Path("~/.ray/auth_token")
-HOW_TO_START = (
-    "on every machine, with one token (~/.ray/auth_token) on all of them: export RAY_AUTH_MODE=token, then .venv/bin/ray start "
-    "--head on the first and .venv/bin/ray start --address=HEAD:6379 on the others"
-)
+HOW_TO_START = "see README.md, two machines: RAY_AUTH_MODE=token and the same ~/.ray/auth_token on each, before `ray start`"
 
 
 def joins_a_cluster() -> bool:
     """Whether the run joins a Ray cluster that is there already."""
-    return bool(os.environ.get("RAY_ADDRESS"))
+    return os.environ.get("RAY_ADDRESS", "local") not in ("", "local")
 
 
 def prepare_to_join(config: DictConfig) -> None:
@@ -46,8 +43,7 @@ def prepare_to_join(config: DictConfig) -> None:
     with open_dict(config):
         for key in OF_A_NEW_CLUSTER:
             config.ray_kwargs.ray_init.pop(key, None)
-    if TOKEN.expanduser().is_file() or any(os.environ.get(f"RAY_AUTH_TOKEN{kind}") for kind in ("", "_PATH")):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # ray.init does so for the address "auto" only
 
 
 def absolute_paths(config: DictConfig) -> DictConfig:
@@ -123,10 +119,10 @@ def check_cluster(config: DictConfig) -> str:
 def _connected() -> Iterator[None]:
     address = os.environ["RAY_ADDRESS"]
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+        ray.init(address=address, log_to_driver=False, configure_logging=False)
     except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({reason}); start it {HOW_TO_START}") from error
+        raise InputError(f"the Ray cluster at RAY_ADDRESS={address} cannot be joined ({reason}); {HOW_TO_START}") from error
     try:
         yield
     finally:

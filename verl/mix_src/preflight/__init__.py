@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from luffy.errors import InputError
-from verl.mix_src.preflight import inputs, machine, ray_cluster, settings
+from verl.mix_src.preflight import inputs, machine, modes, ray_cluster, settings
 from verl.mix_src.preflight.machine import check_extension
 from verl.mix_src.preflight.overrides import check_overrides
 from verl.mix_src.preflight.problems import found_by
@@ -22,7 +22,7 @@ __all__ = ["check_config", "check_extension", "check_machine", "check_overrides"
 
 def config_problems(config: DictConfig) -> Iterator[str]:
     """Where keys of the composed config are wrong or contradict each other."""
-    return found_by(settings.CHECKS, config)
+    return found_by((*settings.CHECKS, *modes.CHECKS), config)
 
 
 def machine_problems(config: DictConfig) -> Iterator[str]:

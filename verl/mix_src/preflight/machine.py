@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ from omegaconf import DictConfig
 
 from luffy.errors import InputError
 from verl.mix_src import VERL_VERSION
+from verl.mix_src.nodes import joins_a_cluster
 from verl.mix_src.preflight.problems import Check
 
 PLUGIN = "verl.mix_src.register"
@@ -31,9 +31,11 @@ def check_extension() -> None:
 
 
 def _gpus(config: DictConfig) -> Iterator[str]:
-    if config.trainer.device == "cpu" or os.environ.get("RAY_ADDRESS"):
+    if config.trainer.device == "cpu" or joins_a_cluster():
         return
     wanted, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
+    if config.trainer.v1.trainer_mode == "separate_async":
+        wanted += config.actor_rollout_ref.rollout.nnodes * config.actor_rollout_ref.rollout.n_gpus_per_node
     if wanted > found:
         yield (
             f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; lower it, join a Ray cluster "

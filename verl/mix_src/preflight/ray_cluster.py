@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from verl.mix_src.nodes import joins_a_cluster
 from verl.mix_src.preflight.problems import Check
 from verl.mix_src.run_identity import folder_of_its_own
 
@@ -22,7 +23,7 @@ def _folder(config: DictConfig) -> None:
 
 
 def _own_cluster(config: DictConfig) -> Iterator[str]:
-    if os.environ.get("RAY_ADDRESS"):
+    if joins_a_cluster():
         return
     if RAY_ADDRESS_FILE.is_file() and _answers(address := RAY_ADDRESS_FILE.read_text().strip()):
         yield f"a Ray session runs at {address} already: end it (ray stop), or join it (RAY_ADDRESS={address})"
@@ -37,8 +38,12 @@ def _own_cluster(config: DictConfig) -> Iterator[str]:
 
 
 def _joined_cluster(config: DictConfig) -> Iterator[str]:
-    address = os.environ.get("RAY_ADDRESS", "auto")
-    if address != "auto" and "://" not in address and not _answers(address):
+    if not joins_a_cluster():
+        return
+    address = os.environ["RAY_ADDRESS"]
+    if "://" in address:
+        yield f"RAY_ADDRESS={address} is a client's address: start the run on a machine of the cluster, with RAY_ADDRESS=HEAD:6379"
+    elif address != "auto" and not _answers(address):
         yield f"no Ray cluster answers at RAY_ADDRESS={address}: start it (ray start --head) or unset RAY_ADDRESS"
 
 

@@ -1,0 +1,181 @@
+"""A Ray cluster of two nodes on this machine, started by README's commands: checks, a training, and what is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from luffy.errors import InputError
+from verl.mix_src import nodes
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parent.parent
+DRIVER = Path(__file__).parent / "watched_cluster.py"
+RAY = Path(sys.executable).with_name("ray")
+SIZE = ["--num-cpus=16", "--num-gpus=1", "--object-store-memory=150000000", "--disable-usage-stats"]
+STEPS = 2
+
+
+class Cluster:
+    """Two raylets, each with its folder, its environment and one logical GPU.
+
+    Attributes:
+        environment: of a command that joins the cluster.
+        nodes: ``ray start --block`` of the head and of the other.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.folder, self.nodes = folder, []
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+        (folder / "token").write_text("0123456789abcdef" * 4)
+        self.environment = {**os.environ, **token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+        self.start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
+        self.start(f"--address=127.0.0.1:{port}")
+
+    def start(self, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
+        """Start a node in a working directory of its own, and wait until Ray says that it runs."""
+        log = self.folder / f"node{len(self.nodes)}.log"
+        settings = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"} | environment
+        with log.open("w") as output:
+            node = subprocess.Popen(
+                [*before, RAY, "start", "--block", *SIZE, *arguments], cwd="/", env=settings, stdout=output, stderr=output
+            )
+        self.nodes.append(node)
+        deadline = time.monotonic() + 180
+        while "Ray runtime started" not in log.read_text():
+            assert node.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        return node
+
+    def end(self, node: subprocess.Popen) -> None:
+        """End a node and all that it started."""
+        below = psutil.Process(node.pid).children(recursive=True)
+        node.terminate()
+        _, alive = psutil.wait_procs(below, timeout=20)
+        for process in alive:
+            process.kill()
+        node.wait()
+        self.nodes.remove(node)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes on this machine."""
+    folder = Path(tempfile.mkdtemp(prefix="luffy-nodes-", dir="/tmp"))  # short: the system limits the length of a socket's name
+    made = Cluster(folder)
+    yield made
+    for node in reversed(made.nodes[:]):
+        made.end(node)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def joined(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    """The cluster, in this process's environment."""
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, cluster.environment[name])
+    return cluster
+
+
+def overrides(example, folder: Path) -> list[str]:
+    return [
+        "profile=cpu", "trainer.nnodes=2", f"trainer.total_training_steps={STEPS}", f"trainer.save_freq={STEPS}",
+        "trainer.test_freq=-1", "trainer.val_before_train=false", f"trainer.default_local_dir={folder}",
+        *(f"data.{key}={os.path.relpath(value, ROOT)}" for key, value in
+          {"train_files": example.train, "val_files": example.heldout}.items()),
+        f"actor_rollout_ref.model.path={os.path.relpath(example.model, ROOT)}",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def config(tiny_example, tmp_path):
+    """A config of two nodes with absolute paths."""
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        return nodes.absolute_paths(compose("mix_ppo", overrides=overrides(tiny_example, tmp_path / "run")))
+
+
+def test_two_machines_that_are_ready(joined: Cluster, config, tmp_path: Path) -> None:
+    assert len(nodes.check_cluster(config)) == 56  # Ray's id of a node in hexadecimal digits
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_too_few_gpus(joined: Cluster, config) -> None:
+    with pytest.raises(InputError, match=r"trainer\.nnodes=3 machines .* start more"):
+        nodes.check_cluster(OmegaConf.merge(config, {"trainer": {"nnodes": 3}}))
+
+
+@pytest.mark.parametrize(
+    ("says", "environment"),
+    [("has veRL without the extension", {"VERL_USE_EXTERNAL_PLUGINS": "none"}), ("does not see the run's folder", {})],
+)
+def test_machine_that_lacks_something(says: str, environment: dict[str, str], joined: Cluster, config, tmp_path: Path) -> None:
+    hidden = ("unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{tmp_path}" && exec "$@"', "sh")
+    if not environment and (os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode):
+        pytest.skip("this user may not hide a folder from a process")
+    address = joined.environment["RAY_ADDRESS"]
+    third = joined.start(f"--address={address}", before=() if environment else hidden, **environment)
+    try:
+        with pytest.raises(InputError, match=f"the cluster's machine .* {says}"):
+            nodes.check_cluster(config)
+    finally:
+        joined.end(third)
+
+
+def test_training_on_two_nodes(cluster: Cluster, tiny_example, tmp_path: Path) -> None:
+    """Relative paths, working directories of their own, and a second run that is refused meanwhile."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "verl.mix_src.main_mix_ppo", *overrides(tiny_example, folder)]
+    run = subprocess.Popen(command, cwd=ROOT, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log, deadline = folder / "train.log", time.monotonic() + 300
+    while not (log.exists() and "WorkerDict" in log.read_text(errors="replace")):
+        assert run.poll() is None and time.monotonic() < deadline, run.stderr.read()
+        time.sleep(0.5)
+    second = subprocess.run(
+        [*command, f"trainer.default_local_dir={tmp_path / 'second'}"], cwd=ROOT, env=cluster.environment, capture_output=True, text=True
+    )
+    assert second.returncode == 2
+    errors = [line for line in second.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "another training runs in this Ray cluster" in errors[0]
+    out, console = run.communicate(timeout=600)
+    assert run.returncode == 0, console[-1000:] + log.read_text(errors="replace")[-3000:]
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2]
+    assert all(record["data"]["off_policy/reward"] == 1.0 for record in records)
+    assert out.splitlines()[-1] == f"summary: {folder}/summary.json"
+    shards = [path.name for path in (folder / f"global_step_{STEPS}" / "actor").glob("model_world_size_2_rank_*.pt")]
+    assert sorted(shards) == ["model_world_size_2_rank_0.pt", "model_world_size_2_rank_1.pt"]
+    assert "started the machine" in console and "started an actor worker (FSDP)" in console
+
+
+def test_lost_actor_and_lost_machine_end_the_run(cluster: Cluster) -> None:
+    """Within 10 s where a process ended; within a minute where Ray has to find out that a machine is gone."""
+    run = subprocess.Popen([sys.executable, DRIVER], env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    first = run.stdout.readline().split()
+    os.kill(int(first[0]), signal.SIGKILL)
+    lost = time.monotonic()
+    assert run.stdout.readline() == "an actor worker (FSDP) ended\n" and time.monotonic() - lost < 10
+    assert run.wait(60) == 0
+    run = subprocess.Popen([sys.executable, DRIVER], env=cluster.environment, stdout=subprocess.PIPE, text=True)
+    run.stdout.readline()
+    lost = time.monotonic()
+    for process in psutil.Process(cluster.nodes[1].pid).children(recursive=True):
+        process.kill()
+    assert run.stdout.readline().startswith("the machine ") and time.monotonic() - lost < 60
+    assert run.wait(60) == 0

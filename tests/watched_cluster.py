@@ -1,0 +1,51 @@
+"""A run's actor on another node of a Ray cluster, without its work; ``test_nodes.py`` runs this and ends the actor.
+
+Says the actor's process id, and then what the watch took for the first failure.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from verl.mix_src.lifecycle import supervised
+from verl.mix_src.nodes import ClusterParts
+
+
+@ray.remote(num_cpus=0)
+class WorkerDict:
+    """An actor of the name of veRL's."""
+
+    def pid(self) -> int:
+        """Its process id."""
+        return os.getpid()
+
+
+def main() -> None:
+    """Start the actor on a node that is not the driver's, and wait for its end."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with supervised(ClusterParts().living) as watch:
+        ray.init(log_to_driver=False)
+        (other,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {ray.get_runtime_context().get_node_id()}
+        actor = WorkerDict.options(scheduling_strategy=NodeAffinitySchedulingStrategy(other, soft=False)).remote()
+        pid = ray.get(actor.pid.remote())
+        while "an actor worker (FSDP)" not in watch.started:
+            time.sleep(0.1)
+        sys.stdout.write(f"{pid}\n")
+        sys.stdout.flush()
+        try:
+            time.sleep(120)
+        except KeyboardInterrupt:
+            pass
+        sys.stdout.write(f"{watch.first_failure}\n")
+        sys.stdout.flush()
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
