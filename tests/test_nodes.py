@@ -18,6 +18,7 @@ import psutil
 import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from ray._private.authentication_test_utils import reset_auth_token_state
 
 from luffy.errors import InputError
 from verl.mix_src import nodes
@@ -43,16 +44,16 @@ class Cluster:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.folder, self.nodes = folder, []
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
         (folder / "token").write_text("0123456789abcdef" * 4)
-        self.environment = {**os.environ, **token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+        self.environment = {**os.environ, "RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
         self.start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
         self.start(f"--address=127.0.0.1:{port}")
 
     def start(self, *arguments: str, before: tuple[str, ...] = (), **environment: str) -> subprocess.Popen:
         """Start a node in a working directory of its own, and wait until Ray says that it runs."""
         log = self.folder / f"node{len(self.nodes)}.log"
-        settings = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"} | environment
+        settings = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        settings |= {"RAY_AUTH_MODE": "token"} | environment
         with log.open("w") as output:
             node = subprocess.Popen(
                 [*before, RAY, "start", "--block", *SIZE, *arguments], cwd="/", env=settings, stdout=output, stderr=output
@@ -87,11 +88,17 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def joined(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
-    """The cluster, in this process's environment."""
-    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, cluster.environment[name])
-    return cluster
+def joined(cluster: Cluster, config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster, for this process as for a run: with its address and token, the mode left to the run."""
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")  # so that it is unset again at the end, whoever sets it
+        patch.delenv("RAY_AUTH_MODE")
+        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH"):
+            patch.setenv(name, cluster.environment[name])
+        reset_auth_token_state()
+        nodes.prepare_to_join(config)
+        yield cluster
+    reset_auth_token_state()
 
 
 def overrides(example, folder: Path) -> list[str]:

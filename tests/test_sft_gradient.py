@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from ranks import run_ranks
 from sft_example import SGD, STEPS, Example, overrides, write_example
 from transformers import Qwen2ForCausalLM
+
+from verl.mix_src import sft_trainer
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
@@ -108,3 +111,19 @@ def test_every_row_is_trained_once_an_epoch(example, results):
     for result in results.values():
         trained = sorted(row for batch in big_batches(result) for row in batch)
         assert trained == sorted(prompt + response for prompt, response in example.rows)
+
+
+def test_a_rank_takes_its_own_device_before_it_joins_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun shows all GPUs to every rank; without a choice all of them would work on the first."""
+    taken: list[int] = []
+
+    def join() -> None:
+        taken.append(-1)
+        raise InterruptedError
+
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(type(sft_trainer.get_torch_device()), "set_device", lambda self, device: taken.append(device))
+    monkeypatch.setattr(sft_trainer, "initialize_global_process_group_ray", join)
+    with pytest.raises(InterruptedError):
+        sft_trainer.train(OmegaConf.create({"data": {"val_files": None}}))
+    assert taken == [3, -1]

@@ -47,6 +47,8 @@ SIGNATURES = {
         "(self, config, model_config, device_mesh, replica_rank)"
     ),
     "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension._get_zmq_handle": "(self)",
+    "ray._private.state:actors": "(actor_id, job_id, actor_state_name)",
+    "ray._private.authentication.authentication_token_setup:maybe_enable_token_auth_if_token_available": "(warn_if_disabled)",
     "verl.utils.dataset.rl_dataset:collate_fn": "(data_list)",
 }
 

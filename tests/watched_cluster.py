@@ -11,10 +11,11 @@ import sys
 import time
 
 import ray
+from omegaconf import OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.mix_src.lifecycle import supervised
-from verl.mix_src.nodes import ClusterParts
+from verl.mix_src.nodes import ClusterParts, prepare_to_join
 
 
 @ray.remote(num_cpus=0)
@@ -29,6 +30,7 @@ class WorkerDict:
 def main() -> None:
     """Start the actor on a node that is not the driver's, and wait for its end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    prepare_to_join(OmegaConf.create({"ray_kwargs": {"ray_init": {}}}))
     with supervised(ClusterParts().living) as watch:
         ray.init(log_to_driver=False)
         (other,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {ray.get_runtime_context().get_node_id()}

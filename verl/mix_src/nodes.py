@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,13 +24,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.errors import InputError
 from verl.mix_src import VERL_VERSION
-from verl.mix_src.parts import ACTORS, ENDS_FIRST
+from verl.mix_src.parts import ACTORS, ENDS_FIRST, HEAD
 
 QUEUE = {"name": "TransferQueueController", "namespace": "transfer_queue"}  # fixed in TransferQueue 0.1.11
 OF_A_NEW_CLUSTER = ("num_cpus", "num_gpus", "resources", "labels", "object_store_memory", "_system_config", "_node_name")
 OUTPUT_KEYS = ("dir", "save_path")  # how keys of veRL's config end that name what is written later
 PATH_KEYS = ("path", "file", "files", *OUTPUT_KEYS)  # and all that name files or folders
-LOOK_WITHIN_S = 120.0
+LOOK_WITHIN_S = 180.0
+SILENCE_S = 30.0  # of Ray's head
 HOW_TO_START = "see README.md, two machines: RAY_AUTH_MODE=token and the same ~/.ray/auth_token on each, before `ray start`"
 
 
@@ -210,11 +212,23 @@ class ClusterParts:
 
     def __init__(self) -> None:
         self._machines: dict[str, str] = {}
+        self._last, self._answered = dict[str, str](), 0.0
 
     def living(self) -> dict[str, str]:
-        """What a person calls those that live now, by Ray's id, machines first; empty before the run has joined."""
+        """What a person calls those that live now, by Ray's id, machines first; empty before the run has joined.
+
+        Where Ray does not answer, what it said last counts for a while, then nothing.
+        """
         if not ray.is_initialized():
             return {}
+        try:
+            self._last, self._answered = {"head": HEAD} | self._ask(), time.monotonic()
+        except (ray.exceptions.RayError, RuntimeError, OSError):
+            if time.monotonic() - self._answered > SILENCE_S:
+                return {}
+        return self._last
+
+    def _ask(self) -> dict[str, str]:
         actors = state.actors(job_id=ray.get_runtime_context().job_id, actor_state_name="ALIVE").values()
         self._machines |= {actor["Address"]["NodeID"]: f"the machine {actor['Address']['IPAddress']}" for actor in actors}
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}

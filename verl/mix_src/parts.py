@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import psutil
 
 NODE_MANAGER, SERVER = "raylet", "ray::vLLMHttpServer"
+HEAD = "Ray's head"
 ACTORS = {  # class of a Ray actor: what a person calls it
     "TaskRunnerV1": "the trainer",
     "TransferQueueController": "the TransferQueue controller",
@@ -25,7 +26,7 @@ ACTORS = {  # class of a Ray actor: what a person calls it
 }
 ENDS_FIRST = {ACTORS["TransferQueueController"], ACTORS["SimpleStorageUnit"]}  # the trainer closes them when it is done
 PLACES = (  # start of a title, start of the next title above (None: there is none), what a person calls it
-    ("gcs_server", None, "Ray's head"),
+    ("gcs_server", None, HEAD),
     (NODE_MANAGER, None, "Ray's node manager"),
     *((f"ray::{actor}", NODE_MANAGER, name) for actor, name in ACTORS.items()),
     ("VLLM::EngineCore", SERVER, "a rollout engine (vLLM)"),

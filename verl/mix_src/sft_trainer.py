@@ -8,6 +8,7 @@ by their number in the whole batch (``tests/test_sft_gradient.py`` proves it aga
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from verl.trainer.sft_trainer import SFTTrainer
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_torch_device
 from verl.utils.distributed import destroy_global_process_group, initialize_global_process_group_ray
 from verl.workers.utils.losses import sft_loss
 
@@ -82,6 +84,7 @@ def measured_sft_loss(
 def train(config: DictConfig) -> None:
     """Train in this process, as one rank of the process group that the environment describes."""
     config.data.val_files = None  # held-out problems are answered by generation, not scored by a loss
+    get_torch_device().set_device(int(os.environ["LOCAL_RANK"]))  # torchrun shows all devices to every rank, Ray one to each
     initialize_global_process_group_ray()
     try:
         DemonstrationTrainer(config).fit()
