@@ -25,6 +25,7 @@ def run(main: Callable[[], int | None]) -> None:
     exit code 130. Every other exception keeps its traceback: it is a defect of the program.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client: a line for each of its requests otherwise
     try:
         sys.exit(main() or 0)
     except InputError as error:

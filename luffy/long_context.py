@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from luffy.chat_template import carry_system, open_thought
+from luffy.data.hub import refuse_damaged
 from luffy.errors import InputError
-from luffy.traces import THINK_OPEN
 
 CONFIG, TOKENIZER_CONFIG, TEMPLATE = "config.json", "tokenizer_config.json", "chat_template.jinja"
 GENERATION_CONFIG, NEW_TOKENS = "generation_config.json", "max_new_tokens"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
-THOUGHT = "{% if add_generation_prompt %}{{ '" + THINK_OPEN + "\\n' }}{% endif %}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +31,25 @@ class LongContext:
         rope_theta: base of the rotary embedding (the paper: 40 000).
         max_positions: longest sequence in tokens (the paper: 16 384).
         open_thought: end the generation prompt with the thought tag, as the released model does.
+        system: message that the chat template gives a chat without one; None leaves that as it is.
         weights: "copy" them, or "link" them (hard links: no space, but the source's file system).
     """
 
     rope_theta: float = 40_000.0
     max_positions: int = 16_384
     open_thought: bool = True
+    system: str | None = None
     weights: Literal["copy", "link"] = "copy"
+
+    @property
+    def changes_template(self) -> bool:
+        """Whether the chat template becomes another."""
+        return self.open_thought or self.system is not None
+
+    def template(self, template: str) -> str:
+        """The changed chat template."""
+        opened = open_thought(template) if self.open_thought else template
+        return opened if self.system is None else carry_system(opened, self.system)
 
 
 def prepare_model(source: Path, output: Path, change: LongContext, *, overwrite: bool = False) -> None:
@@ -85,17 +97,24 @@ def fetch_model(name: str) -> Path:
         return Path(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise InputError(f"{name} is neither a folder nor the name of a Hub repository (owner/name)")
+    import httpx  # the hub's client lets its errors through
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(name))
+        folder = Path(snapshot_download(name))
+    except GatedRepoError as error:
+        raise InputError(f"{name} is gated: ask for access on its page, then log in (hf auth login)") from error
     except RepositoryNotFoundError as error:
         raise InputError(f"the Hugging Face Hub has no model {name}, or not for you (hf auth login)") from error
+    except httpx.TransportError as error:
+        raise InputError(f"the download of {name} broke off ({error}); run the command again") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise InputError(
             f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; give --source a folder instead"
         ) from error
+    refuse_damaged(name, "models")
+    return folder
 
 
 def lengthen(config: dict[str, Any], change: LongContext) -> dict[str, Any]:
@@ -128,17 +147,6 @@ def lengthen(config: dict[str, Any], change: LongContext) -> dict[str, Any]:
     return changed
 
 
-def open_thought(template: str) -> str:
-    """A chat template whose generation prompt ends with the thought tag; one that does already comes back as it is."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
-    chat = [[{"role": "user", "content": "?"}]]
-    (rendered,), _ = render_jinja_template(
-        chat, chat_template=template, add_generation_prompt=True, bos_token="", eos_token=""
-    )
-    return template if rendered.rstrip().endswith(THINK_OPEN) else template.rstrip() + THOUGHT
-
-
 def _check_folders(source: Path, output: Path, overwrite: bool) -> None:
     if not (source / CONFIG).is_file():
         raise InputError(f"{source}: no {CONFIG} in it; --source must be a Hugging Face model folder or owner/name")
@@ -156,12 +164,12 @@ def _rewritten_files(source: Path, change: LongContext) -> dict[str, str]:
     files = {CONFIG: json.dumps(lengthen(_read_json(source / CONFIG), change), indent=2) + "\n"}
     tokenizer = _read_json(source / TOKENIZER_CONFIG)
     inner, template = tokenizer.get("chat_template"), source / TEMPLATE
-    if change.open_thought and not (template.is_file() or isinstance(inner, str)):
+    if change.changes_template and not (template.is_file() or isinstance(inner, str)):
         raise InputError(f"{source}: has no chat template, or several; --source must have exactly one ({TEMPLATE})")
-    if change.open_thought and template.is_file():
-        files[TEMPLATE] = open_thought(template.read_text(encoding="utf-8"))
-    if change.open_thought and isinstance(inner, str):
-        tokenizer["chat_template"] = open_thought(inner)
+    if change.changes_template and template.is_file():
+        files[TEMPLATE] = change.template(template.read_text(encoding="utf-8"))
+    if change.changes_template and isinstance(inner, str):
+        tokenizer["chat_template"] = change.template(inner)
     limit = tokenizer.get("model_max_length")
     if isinstance(limit, int) and limit < change.max_positions:
         tokenizer["model_max_length"] = change.max_positions

@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
             content = content[first : last + 1]
         cut = large and self.hub.faults.get(name) == CUT
-        self._send(status, content, headers, sent=len(content) // 2 if cut else None)
+        self._send(status, content, headers, sent=(0 if asked else len(content) // 2) if cut else None)
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -14,8 +14,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
+from luffy.chat_template import carry_system, open_thought
 from luffy.errors import InputError
-from luffy.long_context import LongContext, fetch_model, lengthen, open_thought, prepare_model
+from luffy.long_context import LongContext, fetch_model, lengthen, prepare_model
 from luffy.tiny.tokenizer import build_tokenizer
 
 SCRIPT = Path(__file__).parents[1] / "data" / "prepare_model.py"
@@ -107,6 +108,25 @@ def test_the_thought_is_opened_once():
     assert once != template and open_thought(once) == once
     already = "{% if add_generation_prompt %}{{ 'Assistant: <think>' }}{% endif %}"
     assert open_thought(already) == already
+
+
+HARD = 'Say "why",\nthen \\boxed{x} in {{ braces }} {% raw %} \u00e9.'
+
+
+def test_the_template_carries_the_training_sets_system_message(source, tmp_path):
+    prepare_model(source, tmp_path / "long", LongContext(system=HARD))
+    assert chat(tmp_path / "long") == f"<|im_start|>system\n{HARD}<|im_end|>\n<|im_start|>user\n1+1<|im_end|>\n" + THINK
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "long")
+    own = [{"role": "system", "content": "Own."}, {"role": "user", "content": "1+1"}]
+    rendered = tokenizer.apply_chat_template(own, add_generation_prompt=True, tokenize=False)
+    assert rendered == "<|im_start|>system\nOwn.<|im_end|>\n<|im_start|>user\n1+1<|im_end|>\n" + THINK
+    prepare_model(tmp_path / "long", tmp_path / "again", LongContext(system="Other."))
+    assert chat(tmp_path / "again").startswith("<|im_start|>system\nOther.<|im_end|>\n<|im_start|>user")
+
+
+def test_a_template_without_a_place_for_a_system_message_is_refused():
+    with pytest.raises(InputError, match="no place for a system message; give --system-prompt none"):
+        carry_system("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "Think.")
 
 
 def test_template_inside_the_tokenizer_configuration(source, tmp_path):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 
 from luffy.errors import InputError
@@ -15,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 PROBE_SECONDS = 5.0
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_hub_name(text: str) -> bool:
@@ -41,13 +44,50 @@ def fetch(
     """
     reachable = prepare_hub(name)
     import datasets
+    import httpx  # the hub's client lets its errors through
 
     datasets.config.HF_HUB_OFFLINE |= not reachable
     try:
         data = datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(_advice(name, reachable, str(error), local_flag)) from error
-    return tuple(Path(file["filename"]) for file in data.cache_files)
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        refuse_damaged(name, "datasets")
+        raise InputError(_advice(name, reachable, _reason(error), local_flag)) from error
+    files = tuple(Path(file["filename"]) for file in data.cache_files)
+    refuse_damaged(name, "datasets", made_from_it={file.parent for file in files})
+    return files
+
+
+def refuse_damaged(name: str, kind: str, *, made_from_it: Iterable[Path] = ()) -> None:
+    """Check the large files of a download, which the hub's cache names by their SHA-256.
+
+    Args:
+        name: owner/name.
+        kind: "datasets" or "models".
+        made_from_it: folders to throw away with a damaged file.
+
+    Raises:
+        InputError: where one is not what the hub announced; it is thrown away, so that the next try fetches it anew.
+    """
+    from huggingface_hub import constants
+
+    folder = Path(constants.HF_HUB_CACHE) / f"{kind}--{name.replace('/', '--')}" / "blobs"
+    damaged = [file for file in sorted(folder.glob("*")) if _SHA256.fullmatch(file.name) and not _is_whole(file)]
+    for file in damaged:
+        file.unlink()
+    if damaged:
+        for made in made_from_it:
+            shutil.rmtree(made, ignore_errors=True)
+        raise InputError(
+            f"{name}: {len(damaged)} downloaded files are not what the hub announced (their SHA-256 differs); they were thrown "
+            "away: run the command again"
+        )
+
+
+def _is_whole(file: Path) -> bool:
+    from huggingface_hub.utils.sha import sha_fileobj
+
+    with file.open("rb") as content:
+        return sha_fileobj(content).hex() == file.name
 
 
 def prepare_hub(name: str) -> bool:
@@ -81,6 +121,13 @@ def _reachable() -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong first: the libraries wrap the cause several times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__
 
 
 def _advice(name: str, reachable: bool, reason: str, local_flag: str) -> str:

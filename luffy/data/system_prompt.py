@@ -34,7 +34,7 @@ def system_rewriter(choice: str) -> SystemRewriter:
     """
     if choice == KEEP:
         return lambda chat, bare: _replaced(chat, DEFAULT) if bare else chat
-    text = None if choice == NONE else _text(choice)
+    text = None if choice == NONE else message_text(choice)
     return lambda chat, bare: _replaced(chat, text)
 
 
@@ -43,7 +43,12 @@ def _replaced(chat: Chat, text: str | None) -> Chat:
     return turns if text is None or not turns else ({"role": "system", "content": text}, *turns)
 
 
-def _text(choice: str) -> str:
+def message_text(choice: str) -> str:
+    """The message that a choice names: of a parquet file's first prompt, the text of another file, or the choice itself.
+
+    Raises:
+        InputError: for a parquet file without a system message.
+    """
     path = Path(choice)
     if len(choice) > 255 or not path.is_file():
         return choice
