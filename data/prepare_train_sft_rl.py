@@ -9,6 +9,7 @@ from luffy.command_line import explain_missing_packages, run
 explain_missing_packages()
 from luffy.data.prepare_command import complement_parser, prepare_from_arguments
 from luffy.data.questions import read_prompt_keys
+from luffy.data.system_prompt import as_in_training
 
 FOLDER = Path(__file__).parent
 LARGER_SET = "open-r1/OpenR1-Math-220k"
@@ -27,7 +28,9 @@ def main() -> None:
         output=FOLDER / "openr1_complement.parquet",
         exclude=FOLDER / "openr1.parquet",
     )
+    parser.set_defaults(system_prompt=None)
     arguments = parser.parse_args()
+    arguments.system_prompt = arguments.system_prompt or as_in_training(arguments.exclude)
     print(prepare_from_arguments(arguments, traces=False, excluded=read_prompt_keys(arguments.exclude)))
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# Before anything reads them: what tests fetch or convert never goes into the user's own cache.
+HUB_CACHE = tempfile.TemporaryDirectory(prefix="luffy-tests-")
+os.environ["HF_HOME"] = HUB_CACHE.name
+os.environ["HF_HUB_CACHE"] = f"{HUB_CACHE.name}/hub"
+os.environ["HF_DATASETS_CACHE"] = f"{HUB_CACHE.name}/datasets"
 
 import pytest
 import torch

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from luffy.asked_prompt import difference, read_record, without_problem
 from luffy.evaluation.engine import Completion, EngineOptions, Request, Sampling, sample_seed
 from luffy.evaluation.model_files import ModelFiles, find_model, load_tokenizer
 from luffy.evaluation.parallel_plan import make_plan, visible_gpus
@@ -165,6 +166,16 @@ class Job:
         return [replace(options, devices=group) for group in plan.groups]
 
 
+def _compare_with_training(model: ModelFiles, renderer: Renderer, problem: Problem) -> None:
+    """Say where a model of this project was trained with another prompt than it is asked with now."""
+    trained = read_record(model.folder)
+    texts = trained and difference(trained, renderer.render(without_problem(problem.messages)).text)
+    if texts:
+        logger.warning(
+            "the model was trained with another prompt than it is asked with now (%s): see --template and --remove_system", texts
+        )
+
+
 def read_job(evaluation: Evaluation) -> Job:
     """Read the inputs of an evaluation and render its prompts.
 
@@ -179,6 +190,7 @@ def read_job(evaluation: Evaluation) -> Job:
     needed = longest + evaluation.sampling.max_tokens
     limit = evaluation.max_model_len or model.context or needed
     _report(evaluation, problems, prompts)
+    _compare_with_training(model, renderer, problems[0])
     if needed > limit:
         logger.warning(
             "prompts of up to %d tokens and --max_tokens %d exceed a context of %d tokens: where they meet it, responses "

@@ -23,6 +23,7 @@ from verl.mix_src import nodes, preflight
 from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish, show_resources
 from verl.mix_src.lifecycle import Watch, supervised
+from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.run_files import RunFiles
 from verl.mix_src.run_identity import RUN_NAME, folder_of_its_own, new_run_name, remove_sockets
 from verl.mix_src.task_runner import MixTaskRunner
@@ -78,6 +79,8 @@ def train(config: DictConfig, runner: Any) -> int:
     elsewhere = nodes.ClusterParts().living if nodes.joins_a_cluster() else dict
     with supervised(elsewhere) as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
+        for note in compare_prompts(config.actor_rollout_ref.model.path, config.data, files.folder):
+            console.write(f"note: {note}\n")
         try:
             with Progress(console, files.metrics, config.trainer.total_training_steps, watch):
                 run_ppo(nodes.absolute_paths(config), task_runner_class=runner)

@@ -23,6 +23,7 @@ from verl.mix_src import preflight, sft_preflight
 from verl.mix_src.console import Progress, output_to
 from verl.mix_src.finish import finish
 from verl.mix_src.lifecycle import supervised
+from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.run_identity import folder_of_its_own
 from verl.mix_src.sft_files import SftFiles
 from verl.mix_src.sft_heldout import held_out_metrics
@@ -65,6 +66,8 @@ def run(config: DictConfig, steps: int) -> int:
     start = time.monotonic()
     with supervised() as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
+        for note in compare_prompts(config.model.path, config.data, files.folder):
+            console.write(f"note: {note}\n")
         try:
             held_out = {0: _measure(config, files, 0, Path(config.model.path), console)}
             with Progress(console, files.metrics, steps, watch):

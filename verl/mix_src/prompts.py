@@ -5,9 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from luffy.asked_prompt import asked_prompt, difference
-from luffy.data.files import read_batches
+from omegaconf import DictConfig
+from transformers import AutoTokenizer
+
+from luffy.asked_prompt import asked_prompt, difference, write_record
+from luffy.data.files import columns_of, read_batches
 from luffy.traces import PROMPT
+
+
+def compare_prompts(model: str, data: DictConfig, run_folder: Path) -> list[str]:
+    """Note in the run's folder what the model is trained with; see :func:`prompt_notes` for what is returned.
+
+    Args:
+        model: folder or hub name of the start model.
+        data: the ``data`` node of a training config.
+        run_folder: where evaluation will look.
+    """
+    train, validation = (_first(data[key]) for key in ("train_files", "val_files"))
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=bool(data.get("trust_remote_code")))
+    prompt = training_prompt(tokenizer, train)
+    if prompt is not None:
+        write_record(run_folder, prompt)
+    return prompt_notes(tokenizer, train, validation)
+
+
+def _first(files: Any) -> str | None:
+    return files if isinstance(files, str) or not files else str(files[0])
 
 
 def training_prompt(tokenizer: Any, train_file: str) -> str | None:
@@ -41,5 +64,8 @@ def prompt_notes(tokenizer: Any, train_file: str, val_file: str | None) -> list[
 
 
 def _first_chat(file: str) -> list[dict[str, str]] | None:
-    first = next(read_batches(Path(file), 1, [PROMPT]), None)
+    path = Path(file)
+    if PROMPT not in columns_of(path):
+        return None
+    first = next(read_batches(path, 1, [PROMPT]), None)
     return first.rows()[0][PROMPT] if first else None
