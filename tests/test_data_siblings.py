@@ -132,7 +132,7 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
     letters = {row["reward_model"]["ground_truth"] for row in files["valid.gpqa.parquet"]}
     assert letters == set("ABCD")
     for row in files["valid.gpqa.parquet"]:
-        assert f"\n{row['reward_model']['ground_truth']}) right\n" in row["prompt"][-1]["content"]
+        assert f"\n{row['reward_model']['ground_truth']}) right\n" in row["prompt"][-1]["content"] + "\n"
 
 
 def test_the_validation_file_alone(monkeypatch, tmp_path):
