@@ -48,6 +48,12 @@ def test_backslashes_before_a_box() -> None:
     assert boxed_answer(r"\\boxed{3}") is None  # a line break, then a word
 
 
+def test_positions_of_named_boxes() -> None:
+    assert boxed_answer(r"$x = \boxed{2}$ and $y = \boxed{3}$") == "x = 2, y = 3"
+    assert boxed_answer(r"$x_1 = \boxed{2}$ and $x_2 = \boxed{3}$") == "2, 3"  # one unknown
+    assert boxed_answer(r"(\boxed{2}, \boxed{3})") == "(2, 3)"
+
+
 def test_kind_for() -> None:
     sources = ("luffy_tiny", "arc_c", "gpqa", "TIGER-Lab/MMLU-Pro", "GPQA-Diamond", "math", "aime25", "openr1")
     assert [kind_for(source) for source in sources] == ["tiny", *["choice"] * 4, *["math"] * 3]

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from luffy.rewards import Grader, Reason, grade
+from luffy.rewards.answer import boxed_answer
+from luffy.rewards.notation import normalised
 
 CASES = Path(__file__).parent / "cases"
-KIND_OF_TABLE = {"arc_gpqa": "choice"}
-TABLES = ("math500", "olympiad_bench", "minerva", "aime_amc", "arc_gpqa", "project")
+KIND_OF_TABLE = {"arc_gpqa": "choice", "choice": "choice"}
+TABLES = ("math500", "olympiad_bench", "minerva", "aime_amc", "arc_gpqa", "project", "boxes", "choice", "notation")
 
 
 def read_table(name: str) -> list[tuple[object, object, str]]:
@@ -33,6 +35,13 @@ def test_table(grader: Grader, table: str) -> None:
     found = [(gold, response, str(verdict.reason)) for (gold, response, _), verdict in zip(rows, verdicts, strict=True)]
     assert found == rows
     assert all(verdict.correct == (verdict.reason is Reason.CORRECT) for verdict in verdicts)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_the_notation_is_reached_in_one_go(table: str) -> None:
+    golds = [normalised(str(gold)) for gold, _, _ in read_table(table)]
+    answers = [normalised(answer) for _, response, _ in read_table(table) if response and (answer := boxed_answer(response))]
+    assert [text for text in golds + answers if normalised(text) != text] == []
 
 
 def test_grade_alone_says_the_same_as_a_batch() -> None:

@@ -15,6 +15,9 @@ from cases.rewards_hostile import CODE, HOSTILE, LONG
 from luffy.rewards import Grader, Reason
 from luffy.rewards.answer import as_text, boxed_answer
 from luffy.rewards.choice import choice_answer
+from luffy.rewards.notation import READ_CHARS, normalised
+from luffy.rewards.settle import STATED_CHARS
+from luffy.rewards.statement import stated_value
 
 ROOT = Path(__file__).parents[1]
 CANARY = "luffy_canary"
@@ -65,6 +68,8 @@ def test_reading_long_text_takes_linear_time(name: str) -> None:
     text = as_text(LONG[name])
     boxed_answer(text)
     choice_answer(text)
+    stated_value(text[-STATED_CHARS:])
+    normalised(text[-READ_CHARS:])
     assert time.process_time() - start < 1.5
 
 

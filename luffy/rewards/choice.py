@@ -12,6 +12,9 @@ from luffy.rewards.answer import last_box
 from luffy.rewards.characters import plain_characters
 from luffy.rewards.statement import leads
 
+READ_CHARS = 50_000
+"""How much of the end of a response is read."""
+
 _LOOKS = (
     (re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|underline|emph)\s*(?=\{)"), ""),
     (re.compile(r"\\(?:bf|rm|it|displaystyle|large|Large|huge|Huge|bfseries|mathrm|mathbf)(?![A-Za-z])\s*"), ""),
@@ -23,12 +26,12 @@ _LOOKS = (
 _OPENED = re.compile(r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}", re.IGNORECASE)
 _LETTER = re.compile(r"[A-Za-z](?![\w'^])(?!_[\w{])|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
 _CLOSED = re.compile(r"[})\]>$*_`\"']*")
-_NO_LABEL = re.compile(r"[\s*_]*(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
+_NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
 _ANOTHER = re.compile(
-    r"[\s.*_$]*(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
-    r"[A-Z][\s})\]$*_`]*(?=$|[.,;:/&+!\n]|and\b|or\b|are\b|both\b|和|或)"
+    r"[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
+    r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!\n]|and\b|or\b|are\b|both\b|和|或)"
 )
-_ENDED = re.compile(r"\s*(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
+_ENDED = re.compile(r"\s?(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
 _BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)")
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
@@ -44,9 +47,9 @@ _PICKED = re.compile(
     r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
 )
-_BARE_LINE = re.compile(r"[\s#*_({\[$`]*(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]*([A-Za-z]|[1-9])[*_)}\]$`.]*\s*")
-_LABELLED_LINE = re.compile(r"[\s#*_({\[$`]*([A-Za-z])(?:[.:)\]]|\*\*)[*_]*\s+\S.*", re.DOTALL)
-_OTHER_LABELS = re.compile(r"\n[\s*_({\[]*[A-Ja-j][.:)]")
+_BARE_LINE = re.compile(r"[\s#*_({\[$`]{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.]*\s*")
+_LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*)[*_]*\s+\S.*", re.DOTALL)
+_OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
 
 
 def choice_answer(text: str) -> str | None:
@@ -59,7 +62,7 @@ def choice_answer(text: str) -> str | None:
         An upper-case letter or a digit; several of them, or the content of a box, where that is no single label; None where
         nothing is stated.
     """
-    text = _plain(text)
+    text = _plain(text[-READ_CHARS:])
     box = last_box(text)
     stated = [found for _, place in leads(text) if (found := _label_at(text, place))]
     stated += [found for lead in _PICKED.finditer(text) if (found := _label_at(text, lead.end()))]
@@ -82,7 +85,7 @@ def _plain(text: str) -> str:
     if "\\" in text or "~" in text:
         for pattern, replacement in _LOOKS:
             text = pattern.sub(replacement, text)
-    return text
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
 def _label_at(text: str, place: int) -> tuple[int, str] | None:

@@ -56,6 +56,7 @@ _LOOKS = _rules(
     (rf"\\(?:left|right|middle){_END}\s*\.?", ""),
     (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|strut|mathstrut|nonumber|notag|allowbreak|centering){_END}\s*", ""),
     (rf"\\(?:large|Large|LARGE|huge|Huge|small|normalsize|bfseries|itshape|bf|rm|it|[bB]igg?[lrm]?){_END}\s*", ""),
+    (rf"\\(?:checkmark|blacksquare|square|qed){_END}|[\u2713\u2714\u220e]", ""),
     (r"\\(?:label|tag|hspace|vspace|phantom|vphantom|hphantom)\*?\s*\{[^{}]*\}", ""),
     (rf"\\(?:!|negthinspace{_END})\s*", ""),
     (rf"(?<!\\)\\(?:[,:;> ]|(?:quad|qquad|thinspace|medspace|thickspace|enspace|enskip|hfill|nobreakspace){_END})|(?<!\\)~", " "),
@@ -68,7 +69,7 @@ _LOOKS = _rules(
     (r"!=", r"\\neq "),
     (r"<=", r"\\leq "),
     (r">=", r"\\geq "),
-    (r"\+/?-", r"\\pm "),
+    (r"\+/-", r"\\pm "),
     (r"\\\{\s*\\\}", r"\\emptyset"),
     (r"\\mathbb\s*([A-Z])(?![A-Za-z])", r"\\mathbb{\1}"),
     (r"(\\in\s*)\\(?:mathbf|bold|mathrm)\s*\{\s*([RZQNC])\s*\}", r"\1\\mathbb{\2}"),
@@ -84,12 +85,11 @@ _LOOKS = _rules(
     (r"\^(-?[0-9]{2,})", r"^{\1}"),
     (r"\\text\s*\{\s*([^{}]*?)\s*\}", lambda found: found[1] if _MATHEMATICAL.fullmatch(found[1]) else rf"\text{{{found[1]}}}"),
 )  # fmt: skip
-_MATHEMATICAL = re.compile(r"[-+*/^=<>()\[\].,:0-9\s]*[0-9][-+*/^=<>()\[\].,:0-9\s]*")
+_MATHEMATICAL = re.compile(r"(?=[^0-9]*[0-9])[-+*/^=<>()\[\].,:0-9\s]+")
 
 _WRAPPERS = _rules(
-    (r"^\s+|\s+$", ""),
-    (r"(?:\\\\)+$", ""),
-    (r"(?<=[^.\s])\s*[.,;:]+$", ""),
+    (r"(?<!\\)(?:\\\\)+$", ""),
+    (r"(?<![.,;:\s])\s?[.,;:]+$", ""),
     (r"^(\*\*|__|\*|`+|\"|''|``)([^*`\"]*)(?:\1|'')$", r"\2"),
     (r"^\{([^{}]*)\}$", r"\1"),
     (r"^\{((?:[^{}]|\{[^{}]*\})*)\}$", r"\1"),
@@ -99,7 +99,7 @@ _DOTS_AT_END = re.compile(r"(?:\.\.\.|\\ldots)\s*$")
 
 # Numbers ----------------------------------------------------------------------------------------------------------------------
 
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_NUMBER = r"(?<![0-9.])[0-9]{1,30}(?:\.[0-9]{1,30})?"
 
 
 def _recurring(whole: str, fixed: str, period: str) -> str:
@@ -135,10 +135,10 @@ def _decimal(value: Fraction) -> str:
 
 _ORDINAL = "(?:st|nd|rd|th)"
 _NUMBERS = _rules(
-    (rf"(?<![0-9.,])([0-9]{{1,3}})((?:[ '][0-9]{{3}})+|(?:_[0-9]{{3}})+)(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
-    (r"(?<![0-9])([0-9]+\.[0-9]{3})((?: [0-9]{3})+(?: [0-9]{1,2})?)(?![0-9])", lambda found: found[1] + found[2].replace(" ", "")),
-    (r"([0-9]*)\.([0-9]*)\\(?:overline|bar|overbar)\s*\{?\s*([0-9]{1,40})\s*\}?", lambda found: _recurring(*found.groups())),
-    (r"([0-9]*)\.([0-9]*)\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),
+    (rf"(?<![0-9.,'_])([0-9]{{1,3}})((?:[ '][0-9]{{3}}){{1,20}}|(?:_[0-9]{{3}}){{1,20}})(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
+    (r"(?<![0-9])([0-9]{1,20}\.[0-9]{3})((?: [0-9]{3}){1,20}(?: [0-9]{1,2})?)(?![0-9])", lambda found: found[1] + found[2].replace(" ", "")),
+    (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\(?:overline|bar|overbar)\s*\{?\s*([0-9]{1,40})\s*\}?", lambda found: _recurring(*found.groups())),
+    (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),
     (r"(?<![0-9])([0-9]{1,20})\.([0-9]{0,20})\(([0-9]{1,20})\)(?![0-9(^])", lambda found: _recurring(*found.groups())),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{1,40})\s*(?:\.\.\.|\\ldots)", _dotted),
     (rf"([0-9])\s*(?:\^\s*\{{\s*(?:\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})\s*\}}|\^?\s*\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})(?![A-Za-z0-9])", r"\1"),
@@ -343,8 +343,8 @@ def normalised(text: str) -> str:
     """
     if len(text) > READ_CHARS or _SIMPLE.fullmatch(text):
         return text
-    text = _listed(plain_characters(text))
-    text = _apply(_LOOKS, text)
+    text = _listed(_spaced(plain_characters(text)))
+    text = _spaced(_apply(_LOOKS, text))
     text = _unwrapped(_listed(text))
     text = _unwrapped(_apply(_WORDS, _statement(_apply(_NUMBERS, text))))
     if _OF_AN_ANGLE.search(text):
@@ -391,7 +391,13 @@ def reading_for(answer: str, golds: tuple[str, ...]) -> str:
 def _unwrapped(text: str) -> str:
     for _ in range(_PASSES):
         before = text
-        text = text.strip() if _DOTS_AT_END.search(text) else _apply(_WRAPPERS, text)
+        text = text.strip()
+        text = text if _DOTS_AT_END.search(text) else _apply(_WRAPPERS, text)
         if text == before:
             break
-    return re.sub(r"\s+", " ", text)
+    return " ".join(text.split())
+
+
+def _spaced(text: str) -> str:
+    """The text with one space or one line break for each run of them."""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())

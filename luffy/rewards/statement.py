@@ -42,7 +42,7 @@ _SUPPOSED = re.compile(
 _BEFORE_CHARS = 48
 
 _VALUE_CHARS = 300
-_VALUE_END = re.compile(r"\n|</answer>|[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
+_VALUE_END = re.compile(r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
 _TEXT = re.compile(r"[^\W\d_][^\W\d_'-]*(?:,? [^\W\d_][^\W\d_'-]*){0,5}")
 _COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
