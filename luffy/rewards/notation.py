@@ -148,6 +148,9 @@ _NUMBERS = _rules(
     (r"^\+\s*(?=[0-9\\A-Za-z(])", ""),
     (r"^-\s+(?=[0-9\\])", "-"),
     (r"\s*;", ","),
+    (r"^\](?=[^\[\](),]+,[^\[\](),]+[\[\]]$)", "("),
+    (r"(?<=^[(\[])([^\[\](),]+,[^\[\](),]+)\[$", r"\1)"),
+    (r"^\\\{\s*(\([^(){}]*\))\s*\\\}$", r"\1"),
 )  # fmt: skip
 _IN_RADIANS = re.compile(rf"({_NUMBER})\s*\^\\circ")
 _OF_AN_ANGLE = re.compile(rf"\\(?:{_TRIGONOMETRIC}){_END}")
@@ -189,6 +192,7 @@ def _compounded(found: re.Match[str]) -> str:
     return _decimal(Fraction(found[1]) + Fraction(found[3]) / size) + rf" \text{{{found[2]}}}"
 
 
+_OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
 _WORDS = _rules(
     (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
@@ -199,6 +203,7 @@ _WORDS = _rules(
     (rf"({_NUMBER}) ?{_UNIT_WORD} ?(?:,|and|\\text\{{ *and *\}})? ?({_NUMBER}) ?{_UNIT_WORD}$", _compounded),
     (rf"^({_NUMBER})\s*(?:\\text\{{\s*to\s*\}}|to)\s*({_NUMBER})$", r"\1:\2"),
     (r"\s*(?:\\text\{\s*)?(?:或者?|和|与|及|以及|または|と)(?:\s*\})?\s*(?=\S)", ", "),
+    (rf"^(?=.*\\infty)[\[(][^\[\]()]*[\])](?:{_OR}[\[(][^\[\]()]*[\])])+$", lambda found: re.sub(_OR, r" \\cup ", found[0])),
     (r"(?<=[0-9}])\s*([^\W\d_a-zA-Z][^\W\d_]*)(?=\s*$)", r" \\text{\1}"),
     (r"(?<=[0-9}])\s*\\text\s*(?=\{)", r" \\text"),
     (rf"(?<=[0-9}}])\s*({_UNITS})\.?(\^\{{?[23]\}}?)?$", lambda found: rf" \text{{{found[1]}}}{found[2] or ''}" if len(found[1]) > 1 else found[0]),
@@ -236,7 +241,7 @@ def _phrase(text: str) -> str:
 _CASES = re.compile(r"^(?:\\\{\s*)?\\begin\{(cases|aligned|array|gathered)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}$", re.DOTALL)
 _LINE_BREAK = re.compile(r"\s*,?\s*\\\\(?:\[[^\]]*\])?\s*")
 _ROW_END = re.compile(r"\n|\\\\(?:\[[^\]]*\]|(?![A-Za-z]))")
-_BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[][(){},;]")
+_BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[\[\](){},;]")
 _OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")", "}"}
 _WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")
 _PARAMETER = re.compile(
