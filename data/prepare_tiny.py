@@ -33,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output_dir", default="outputs/tiny", help="gets model/ and the parquet files")
     parser.add_argument("--seed", type=int, default=0, help="of the model, the problems and the traces")
+    parser.add_argument("--only", choices=("data", "model"), help="build one of the two (default: both)")
     parser.add_argument("--n_prompts", type=int, default=data.n_prompts, help="training prompts")
     parser.add_argument("--n_traces", type=int, help="how many of the prompts have traces (default: all)")
     parser.add_argument("--wrong_share", type=float, default=data.wrong_share, help="share of traces with a mistake")
@@ -53,6 +54,7 @@ def main() -> None:
             n_heldout=args.n_heldout,
         ),
         base=BaseRecipe(noise=CarryNoise(right=args.base_right, zero=args.base_zero)),
+        only=args.only,
     )
     for name, path in vars(example).items():
         print(f"{name}: {path}")

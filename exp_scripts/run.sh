@@ -2,6 +2,7 @@
 # Set up what is missing, then train: run.sh EXPERIMENT [hydra overrides]. The experiments are in verl/mix_src/config/experiment/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case " $* " in *" --help "* | *" -h "*) exec cat verl/mix_src/config/help.txt ;; esac
 source exp_scripts/profile.sh
 source exp_scripts/prepare.sh
 experiment=$1

@@ -2,6 +2,7 @@
 # Supervised fine-tuning on the traces, on veRL's own SFT trainer (verl/mix_src/config/sft/). Hydra overrides pass through.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case " $* " in *" --help "* | *" -h "*) exec cat verl/mix_src/config/sft/help.txt ;; esac
 source exp_scripts/profile.sh
 source exp_scripts/prepare.sh
 prepare model.path "$@"

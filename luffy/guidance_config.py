@@ -53,6 +53,10 @@ class GuidanceConfig:
     """Use a group's demonstrations only where the mean reward of its on-policy rows is below this; null: always.
     Decided after the rollouts. Paper: null."""
 
+    max_cut_share: float = 0.01
+    """Largest share of the traces that may be longer than the response budget and so be cut, in [0, 1]; more stops
+    the run before it starts. Paper: cut without a word."""
+
     seed: int = 0
     """Seed of every draw above."""
 
@@ -64,6 +68,8 @@ class GuidanceConfig:
         require(0 < most <= 1, f"{_WHERE}.max_ratio is {most}; it must be in (0, 1]")
         share = self.sampling_ratio
         require(0 <= share <= 1, f"{_WHERE}.sampling_ratio is {share}; it must be in [0, 1]")
+        cut = self.max_cut_share
+        require(0 <= cut <= 1, f"{_WHERE}.max_cut_share is {cut}; it must be in [0, 1]")
         self._check_schedule()
         self._check_on_demand()
 

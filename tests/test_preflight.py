@@ -199,7 +199,7 @@ def test_advice_names_what_is_unread_and_what_exists() -> None:
         (["luffy.objective.kl_coefficient=0.1"], "use_kl_loss"),
         (["actor_rollout_ref.actor.ppo_mini_batch_size=5"], "multiple"),
         (
-            ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"],
+            ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128"],
             r"actor.ppo_micro_batch_size_per_gpu=128 must divide the 64 rows of a rank \(8 prompts x 8 rows / 1 ranks\)",
         ),
         (
@@ -366,7 +366,7 @@ def test_dry_run_shows_the_papers_configuration() -> None:
     assert "rows a step      128 prompts x 8 (of which 1 demonstrations)" in result.stdout
     assert "updates a step   2\n" in result.stdout
     assert "tokens a row     1024 + 8192" in result.stdout
-    assert "lr: 1.0e-06" in result.stdout
+    assert "learning rate    1e-06" in result.stdout
     assert "not ready here: " in result.stdout  # this machine has no such data, model or GPUs
 
 

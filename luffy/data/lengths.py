@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,12 @@ class TokenCounter:
 
     Args:
         tokenizer: a Hugging Face tokenizer with EOS and chat template.
+        template_arguments: further arguments of the chat template.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, template_arguments: Mapping[str, Any] | None = None) -> None:
         self._tokenizer = tokenizer
+        self._template_arguments = dict(template_arguments or {})
         backend = getattr(tokenizer, "backend_tokenizer", None)
         # The backend without offsets, which nobody reads here, is twice as fast; but it obeys a saved truncation.
         plain = backend is not None and backend.truncation is None and backend.padding is None
@@ -76,7 +78,9 @@ class TokenCounter:
         import jinja2
 
         try:
-            return self._tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=False)
+            return self._tokenizer.apply_chat_template(
+                list(prompt), add_generation_prompt=True, tokenize=False, **self._template_arguments
+            )
         except jinja2.TemplateError as error:
             raise InputError(f"the tokenizer's chat template refuses the prompt ({error})") from error
 

@@ -27,6 +27,9 @@ class ModelFiles:
         folder: where its files are.
         weight_bytes: size of its weights.
         attention_heads: heads of one layer; tensor parallelism divides them.
+        head_size: numbers of one head; 0 where the configuration does not say.
+        vocabulary: token ids that the model knows; 0 where the configuration does not say.
+        positions: ``max_position_embeddings``, which is what veRL takes for the longest sequence; 0 where there is none.
         context: the longest sequence it was configured for, in tokens; 0 where the configuration does not say.
         dtype: type of its weights, such as "bfloat16"; empty where the configuration does not say.
         fingerprint: digest of its configuration, tokenizer and weights; two models with one fingerprint are the same.
@@ -36,6 +39,9 @@ class ModelFiles:
     folder: Path
     weight_bytes: int
     attention_heads: int
+    head_size: int
+    vocabulary: int
+    positions: int
     context: int
     dtype: str
     fingerprint: str
@@ -65,6 +71,9 @@ def find_model(name: str) -> ModelFiles:
         folder=folder,
         weight_bytes=sum(path.stat().st_size for path in weights),
         attention_heads=int(text.get("num_attention_heads", 1)),
+        head_size=int(text.get("head_dim") or text.get("hidden_size", 0) // int(text.get("num_attention_heads", 1))),
+        vocabulary=int(text.get("vocab_size") or 0),
+        positions=int(text.get("max_position_embeddings") or 0),
         context=_context(text),
         dtype=str(text.get("dtype") or text.get("torch_dtype") or ""),
         fingerprint=_fingerprint(folder, weights),

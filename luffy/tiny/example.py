@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow.parquet as pq
 
@@ -45,6 +46,7 @@ def build(
     data: DataRecipe | None = None,
     base: BaseRecipe | None = None,
     show_progress: bool = True,
+    only: Literal["data", "model"] | None = None,
 ) -> TinyExample:
     """Build what is not yet there with the same parameters.
 
@@ -54,6 +56,7 @@ def build(
         data: what the data files hold.
         base: how the base model is made.
         show_progress: draw a progress bar while the base is trained.
+        only: one of the two; None builds both.
 
     Raises:
         InputError: where other files than an example's are in the way.
@@ -66,8 +69,10 @@ def build(
         heldout=folder / HELDOUT_FILE,
         heldout_harder=folder / HARDER_FILE,
     )
-    _build_data(folder, data or DataRecipe(), seed)
-    _build_model(example.model, base or BaseRecipe(), seed, show_progress)
+    if only != "model":
+        _build_data(folder, data or DataRecipe(), seed)
+    if only != "data":
+        _build_model(example.model, base or BaseRecipe(), seed, show_progress)
     return example
 
 

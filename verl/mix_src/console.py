@@ -15,22 +15,25 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
+from luffy.progress import Bar
+from luffy.rewards.verdict import Reason
+from luffy.rewards.why_zero import why_zero
 from luffy.training_report import held_out_accuracy
 from verl.mix_src.lifecycle import Watch
 
 POLL_S = 0.5
-REWARD, ENTROPY, GATE = "on_policy/reward", "on_policy/entropy", "reward/gate_failed"
+REWARD, ENTROPY = "on_policy/reward", "on_policy/entropy"
 
 
 @contextmanager
 def output_to(log_file: Path) -> Iterator[TextIO]:
-    """Send this process's output, and that of all it starts, to ``log_file``; yield the stream that was stderr."""
+    """Add this process's output, and that of all it starts, to ``log_file``; yield the stream that was stderr."""
     log_file.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     console = os.fdopen(os.dup(2), "w", buffering=1)
-    with log_file.open("wb") as log:
+    with log_file.open("ab") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
@@ -50,19 +53,24 @@ class Progress:
 
     Attributes:
         console: where to write.
-        metrics_file: JSON lines that veRL's file logger appends.
+        metrics_file: JSON lines that veRL's file logger appends; those that are there already are not shown.
         total_steps: steps of the run.
         watch: parts of the run that have started.
+        first_step: the step after which the run goes on.
     """
 
     console: TextIO
     metrics_file: Path
     total_steps: int
     watch: Watch
+    first_step: int = 0
     ending: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Progress:
         self.started = time.monotonic()
+        self._read = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        self._reason: Reason | None = None
+        self._bar: Bar | None = None
         self.thread = threading.Thread(target=self._show, name="progress", daemon=True)
         self.thread.start()
         return self
@@ -76,42 +84,44 @@ class Progress:
         tqdm.write(f"[{time.monotonic() - self.started:4.0f} s] {text}", file=self.console)
 
     def _show(self) -> None:
-        shown, read, bar = 0, 0, None
+        shown = 0
         while True:
             last_look = self.ending.is_set()
-            if bar is None:
+            if self._bar is None:
                 for part in self.watch.started[shown:]:
                     self.say(f"started {part}")
                 shown = len(self.watch.started)
-            for line in self._new_lines(read):
-                read += len(line)
-                bar = self._step(json.loads(line), bar)
+            for line in self._new_lines():
+                self._step(json.loads(line))
             if last_look:
                 break
             self.ending.wait(POLL_S)
-        if bar is not None:
-            bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
-    def _new_lines(self, start: int) -> list[bytes]:
+    def _new_lines(self) -> list[bytes]:
         if not self.metrics_file.exists():
             return []
         with self.metrics_file.open("rb") as file:
-            file.seek(start)
-            return [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+            file.seek(self._read)
+            lines = [line for line in file.read().splitlines(keepends=True) if line.endswith(b"\n")]
+        self._read += sum(map(len, lines))
+        return lines
 
-    def _step(self, record: dict[str, Any], bar: tqdm | None) -> tqdm:
+    def _step(self, record: dict[str, Any]) -> None:
         step, data = record["step"], record["data"]
-        if bar is None:
-            first = step if "training/global_step" not in data else step - 1
-            bar = tqdm(
-                total=self.total_steps, initial=first, desc="training", unit="step", file=self.console, mininterval=1.0
-            )
-        accuracy = held_out_accuracy(data)
-        if accuracy:
+        if self._bar is None:
+            self._bar = Bar(total=self.total_steps, initial=self.first_step, desc="training", unit="step", file=self.console)
+        if accuracy := held_out_accuracy(data):
             self.say(f"step {step}: held-out " + ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
-        if data.get(GATE) == 1.0:
-            self.say(f"step {step}: every rollout failed the thought gate (no </think>), see the log")
         if REWARD in data:
-            bar.set_postfix_str(f"reward {data[REWARD]:.3f}, entropy {data[ENTROPY]:.3f}", refresh=False)
-        bar.update(step - bar.n)
-        return bar
+            self._bar.set_postfix_str(f"reward {data[REWARD]:.3f}, entropy {data.get(ENTROPY, float('nan')):.3f}", refresh=False)
+            self._say_why_zero(step, data)
+        self._bar.update(step - self._bar.n)
+
+    def _say_why_zero(self, step: int, data: dict[str, Any]) -> None:
+        """At the first step without a reward, and when the largest reason is another."""
+        found = why_zero(data) if data[REWARD] == 0 else None
+        if found and found[0] is not self._reason:
+            self.say(f"step {step}: {found[1]}")
+        self._reason = found[0] if found else None

@@ -1,4 +1,4 @@
-"""What a run ends with: summary, plots, a short table. And what a dry run shows instead."""
+"""What a run ends with: summary, plots, a short table."""
 
 from __future__ import annotations
 
@@ -6,27 +6,50 @@ import json
 import sys
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from luffy.training_report import plot_training, read_metrics, summarize
+from luffy.training_report import plot_training, read_metrics, summarize, write_metrics
+from verl.mix_src.held_out import files_of
 from verl.mix_src.run_files import RunFiles
 
 
-def finish(config: DictConfig, files: RunFiles, *, seconds: float, peak_memory_bytes: int) -> None:
-    """Write summary and plots, and tell a person what came out and how to try the model."""
+def finish(config: DictConfig, files: RunFiles) -> None:
+    """Write summary and plots of the whole run, all its starts together, and tell a person what came out and how to try the model.
+
+    Args:
+        config: the run's.
+        files: its folder, in whose record each start is noted.
+    """
     records = read_metrics(files.metrics)
+    write_metrics(files.metrics, records)  # one line a step
     summary = summarize(
         records,
         experiment=config.trainer.experiment_name,
         seed=config.luffy.run.seed,
-        seconds=round(seconds, 1),
-        peak_memory_bytes=peak_memory_bytes,
+        validation=files.read_record.get("validation") or ", ".join(files_of(config.data.val_files)),
+        starts=len(files.starts),
+        seconds=round(sum(start["seconds"] for start in files.starts), 1),
+        peak_memory_bytes=max((start["peak_memory_bytes"] for start in files.starts), default=0),
         checkpoint=_text(files.checkpoint),
         hf_model=_text(files.hf_model),
     )
     plots = plot_training(records, files.plots)
     files.summary.write_text(json.dumps(summary, indent=2) + "\n")
     _show(config, files, summary, len(plots))
+
+
+def finish_again(config: DictConfig, files: RunFiles, why: str) -> int:
+    """Where all steps are done: say so; write a summary only where an end that was cut off left none.
+
+    Returns:
+        The exit code.
+    """
+    sys.stderr.write(f"{why}\n")
+    if files.summary.exists():
+        sys.stdout.write(f"summary: {files.summary}\n")
+    else:
+        finish(config, files)
+    return 0
 
 
 def _text(path: Any) -> str | None:
@@ -38,8 +61,11 @@ def _show(config: DictConfig, files: RunFiles, summary: dict[str, Any], n_plots:
     for name, after in summary["heldout_after"].items():
         before = summary["heldout_before"].get(name)
         rows.append((f"held-out {name}", f"{'not measured' if before is None else f'{before:.3f}'} -> {after:.3f}"))
+    if not summary["heldout_after"]:
+        rows.append(("held-out", summary["validation"] if summary["validation"].startswith("no ") else "not measured"))
+    starts = f" in {summary['starts']} starts" if summary["starts"] > 1 else ""
     rows += [
-        ("seconds", f"{summary['seconds']:.0f}"),
+        ("seconds", f"{summary['seconds']:.0f}{starts}"),
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GiB"),
         ("checkpoint", summary["checkpoint"]),
         ("plots", f"{n_plots} in {files.plots}"),
@@ -53,29 +79,9 @@ def _show(config: DictConfig, files: RunFiles, summary: dict[str, Any], n_plots:
 
 
 def _trial_command(config: DictConfig, model: str, files: RunFiles) -> str:
-    held_out = config.data.val_files if isinstance(config.data.val_files, str) else config.data.val_files[0]
+    if not (held_out := files_of(config.data.val_files)):
+        return f'.venv/bin/python eval_scripts/infer.py --model_path {model} "a question"'
     return (
-        f".venv/bin/python eval_scripts/generate_vllm.py --model_path {model} --input_file {held_out} "
-        f"--output_file {files.folder / 'heldout.jsonl'} --max_tokens {config.data.max_response_length}"
+        f".venv/bin/python eval_scripts/generate_vllm.py --model_path {model} --input_file {held_out[0]} "
+        f"--output_file {files.folder / 'heldout.jsonl'} --remove_system False --max_tokens {config.data.max_response_length}"
     )
-
-
-def show_resources(config: DictConfig, problems: list[str]) -> None:
-    """Print the resolved config, what the run would use, and what is missing here."""
-    rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
-    demonstrations = config.luffy.guidance.n_demonstrations
-    resources = {
-        "devices": f"{trainer.nnodes} x {trainer.n_gpus_per_node} {trainer.device}",
-        "rollout replicas": f"{trainer.nnodes * trainer.n_gpus_per_node // rollout.tensor_model_parallel_size}, "
-        f"each on {rollout.tensor_model_parallel_size}",
-        "rows a step": f"{config.data.train_batch_size} prompts x {rollout.n} (of which {demonstrations} demonstrations)",
-        "updates a step": config.data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size,
-        "tokens a row": f"{config.data.max_prompt_length} + {config.data.max_response_length}",
-        "steps": trainer.total_training_steps,
-        "train data": config.data.train_files,
-        "model": config.actor_rollout_ref.model.path,
-        "run folder": trainer.default_local_dir,
-    }
-    sys.stdout.write(OmegaConf.to_yaml(config, resolve=True))
-    sys.stdout.write("\n" + "".join(f"{name:<17}{value}\n" for name, value in resources.items()))
-    sys.stdout.write("".join(f"not ready here: {problem}\n" for problem in problems) or "ready\n")

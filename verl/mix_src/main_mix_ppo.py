@@ -19,9 +19,12 @@ from verl.trainer.main_ppo import run_ppo
 
 from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
-from verl.mix_src import nodes, preflight
+from verl.mix_src import nodes, preflight, same_run
 from verl.mix_src.console import Progress, output_to
-from verl.mix_src.finish import finish, show_resources
+from verl.mix_src.failure import what_failed
+from verl.mix_src.finish import finish, finish_again
+from verl.mix_src.dry_run import show_help, show_rl
+from verl.mix_src.held_out import make_definite
 from verl.mix_src.lifecycle import Watch, supervised
 from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.run_files import RunFiles
@@ -38,8 +41,11 @@ def compose_and_train(config: DictConfig) -> None:
         preflight.check_extension()
         preflight.check_config(config)
         if config.dry_run:
-            show_resources(config, list(preflight.machine_problems(config)))
+            show_rl(config, list(preflight.machine_problems(config)))
             return
+        same_run.check_folder(config)
+        if done := same_run.nothing_left(config, same_run.total_steps(config)):
+            sys.exit(finish_again(config, RunFiles(Path(config.trainer.default_local_dir)), done))
         preflight.check_machine(config)
         with folder_of_its_own(Path(config.trainer.default_local_dir)):
             sys.exit(train(config, task_runner(config)))
@@ -72,38 +78,44 @@ def train(config: DictConfig, runner: Any) -> int:
         An exit code: 0, 1 where a part failed, 130 after Ctrl-C.
     """
     files = RunFiles(Path(config.trainer.default_local_dir))
-    files.prepare(config)
+    notes = [*preflight.row_lengths(config).notes, *same_run.begin(config, files)]
+    make_definite(config, files)
+    OmegaConf.save(config, files.config, resolve=True)
+    steps, first_step = same_run.total_steps(config), files.first_step(config)
     name = new_run_name()
     _pass_environment(config, files, name)
-    start = time.monotonic()
+    start, log_start = time.monotonic(), files.log.stat().st_size if files.log.exists() else 0
     elsewhere = nodes.ClusterParts().living if nodes.joins_a_cluster() else dict
     with supervised(elsewhere) as watch, output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
+        console.write("".join(f"{line}\n" for line in notes))
         for note in compare_prompts(config.actor_rollout_ref.model.path, config.data, files.folder):
             console.write(f"note: {note}\n")
         try:
-            with Progress(console, files.metrics, config.trainer.total_training_steps, watch):
+            with Progress(console, files.metrics, steps, watch, first_step):
                 run_ppo(nodes.absolute_paths(config), task_runner_class=runner)
                 watch.ending.set()
         except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
             if watch.first_failure is None:
                 console.write("interrupted: ending all processes\n")
                 return EXIT_INTERRUPTED
-            return _failed(console, watch, files)
+            return _failed(console, watch, files, log_start)
         except ray.exceptions.RayError as error:
-            return _failed(console, watch, files, error)
+            return _failed(console, watch, files, log_start, error)
         finally:
             watch.ending.set()
             ray.shutdown()
             remove_sockets(name)
-    finish(config, files, seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
+            files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
+    finish(config, files)
     return 0
 
 
-def _failed(console, watch: Watch, files: RunFiles, error: Exception | None = None) -> int:
-    cause = getattr(error, "cause", None) or error
-    reason = f": {type(cause).__name__}: {str(cause).strip().splitlines()[-1]}" if cause and str(cause).strip() else ""
-    console.write(f"error: the run failed, first {watch.first_failure or 'the trainer'}{reason} (details in {files.log})\n")
+def _failed(console, watch: Watch, files: RunFiles, log_start: int, error: Exception | None = None) -> int:
+    if error is not None:
+        sys.stderr.write(f"{error}\n")  # into the log
+        sys.stderr.flush()
+    console.write(f"error: the run failed, {what_failed(files.log, log_start, watch.first_failure, error)} (details in {files.log})\n")
     return EXIT_FAILED
 
 
@@ -126,7 +138,8 @@ def _pass_environment(config: DictConfig, files: RunFiles, name: str) -> None:
 
 
 def main() -> None:
-    """Entry point: checks the overrides by name before Hydra sees them."""
+    """Entry point: help on one screen, and a check of the overrides by name before Hydra sees them."""
+    show_help("help.txt")
     try:
         preflight.check_overrides([argument for argument in sys.argv[1:] if not argument.startswith("-")])
     except InputError as error:

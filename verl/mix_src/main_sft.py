@@ -19,9 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
-from verl.mix_src import preflight, sft_preflight
+from verl.mix_src import preflight, same_run, sft_preflight
 from verl.mix_src.console import Progress, output_to
-from verl.mix_src.finish import finish
+from verl.mix_src.dry_run import show_help, show_sft
+from verl.mix_src.failure import what_failed
+from verl.mix_src.finish import finish, finish_again
 from verl.mix_src.lifecycle import supervised
 from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.run_identity import folder_of_its_own
@@ -39,10 +41,14 @@ def compose_and_train(config: DictConfig) -> None:
         preflight.check_extension()
         sft_preflight.check_config(config)
         if config.dry_run:
-            sys.stdout.write(OmegaConf.to_yaml(config, resolve=True))
+            show_sft(config)
             return
+        same_run.check_folder(config)
         steps = sft_preflight.check_machine(config)
-        with folder_of_its_own(Path(config.trainer.default_local_dir)):
+        files = SftFiles(Path(config.trainer.default_local_dir))
+        if files.summary.exists() and (done := same_run.nothing_left(config, steps)):
+            sys.exit(finish_again(config, files, done))
+        with folder_of_its_own(files.folder):
             sys.exit(run(config, steps))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -60,51 +66,53 @@ def run(config: DictConfig, steps: int) -> int:
         An exit code: 0, 1 where training failed, 130 after Ctrl-C.
     """
     files = SftFiles(Path(config.trainer.default_local_dir))
-    files.prepare(config)
+    notes = same_run.begin(config, files)
     if files.checkpoint is None:
         shutil.rmtree(files.held_out, ignore_errors=True)  # answers of an earlier run that is gone
-    start = time.monotonic()
+    OmegaConf.save(config, files.config, resolve=True)
+    start, log_start = time.monotonic(), files.log.stat().st_size if files.log.exists() else 0
     with supervised() as watch, output_to(files.log) as console:
-        console.write(f"run folder {files.folder}, log {files.log}\n")
+        console.write("".join(f"{line}\n" for line in (f"run folder {files.folder}, log {files.log}", *notes)))
         for note in compare_prompts(config.model.path, config.data, files.folder):
             console.write(f"note: {note}\n")
         try:
             held_out = {0: _measure(config, files, 0, Path(config.model.path), console)}
-            with Progress(console, files.metrics, steps, watch):
-                failure = _train(config, files, steps)
-            if failure:
-                console.write(f"error: training failed{failure} (details in {files.log})\n")
+            with Progress(console, files.metrics, steps, watch, files.first_step(config)):
+                code = _train(config, files, steps)
+            if code:
+                found = what_failed(files.log, log_start, f"a training process (exit code {code})")
+                console.write(f"error: the run failed, {found} (details in {files.log})\n")
                 return EXIT_FAILED
             for step, model in files.exported_models().items():
                 held_out[step] = _measure(config, files, step, model, console)
         except KeyboardInterrupt:
             console.write("interrupted: ending all processes\n")
             return EXIT_INTERRUPTED
+        finally:
+            files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
     files.add_metrics(held_out)
-    finish(config, files, seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
+    finish(config, files)
     return 0
 
 
 def _measure(config: DictConfig, files: SftFiles, step: int, model: Path, console: TextIO) -> dict[str, float]:
+    if config.data.val_files is None:
+        return {}
     metrics = held_out_metrics(config, model, files.held_out / f"step_{step}")
     accuracy = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name.startswith("val-core/"))
     console.write(f"step {step}: {accuracy}\n")
     return metrics
 
 
-def _train(config: DictConfig, files: SftFiles, steps: int) -> str:
-    """Run the ranks to their end; return the reason where they failed, else an empty string."""
+def _train(config: DictConfig, files: SftFiles, steps: int) -> int:
+    """Run the ranks to their end; return their exit code."""
     if files.checkpoint is not None and files.checkpoint.name == f"global_step_{steps}":
-        return ""  # veRL would train one step more
+        return 0  # veRL would train one step more
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={config.trainer.n_gpus_per_node}"]
     environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(files.metrics.resolve())}
-    code = subprocess.run([sys.executable, *launcher, "-m", RANK_MODULE, str(files.config)], env=environment).returncode
-    if code == 0:
-        return ""
-    lines = files.log.read_text(errors="replace").splitlines()
-    reasons = (f": {line.removeprefix('error: ')}" for line in lines if line.startswith("error: "))
-    return next(reasons, f" (exit code {code})")
+    return subprocess.run([sys.executable, *launcher, "-m", RANK_MODULE, str(files.config)], env=environment).returncode
 
 
 if __name__ == "__main__":
+    show_help("sft/help.txt")
     compose_and_train()

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import torch
 
+from verl.mix_src import resolvers
+
 
 def runs_on_cpu() -> bool:
     """Whether the installed PyTorch is a CPU build, so that veRL needs the CPU platform."""
     return torch.version.cuda is None and torch.version.hip is None
 
+
+resolvers.register()
 
 if runs_on_cpu():
     from verl.mix_src.cpu import patches, platform  # noqa: F401  registers the platform "cpu"

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from luffy.data.atomic import replacing
-from luffy.training_report import read_metrics
-from verl.mix_src.run_files import RunFiles
-
-CHECKPOINT = re.compile(r"global_step_(\d+)")
+from luffy.training_report import read_metrics, write_metrics
+from verl.mix_src.run_files import CHECKPOINT, RunFiles
 
 
 @dataclass(frozen=True)
@@ -42,11 +36,7 @@ class SftFiles(RunFiles):
 
     def add_metrics(self, by_step: Mapping[int, Mapping[str, float]]) -> None:
         """Join further metrics to the steps of the metrics file, which stays one line a step, in order."""
-        steps: dict[int, dict[str, Any]] = {}
-        for record in read_metrics(self.metrics) if self.metrics.exists() else []:
-            steps.setdefault(record["step"], {}).update(record["data"])
+        steps = {record["step"]: record["data"] for record in (read_metrics(self.metrics) if self.metrics.exists() else [])}
         for step, data in by_step.items():
-            steps.setdefault(step, {}).update(data)
-        lines = [json.dumps({"step": step, "data": steps[step]}) + "\n" for step in sorted(steps)]
-        with replacing(self.metrics) as file:
-            file.write_text("".join(lines), encoding="utf-8")
+            steps[step] = steps.get(step, {}) | data
+        write_metrics(self.metrics, [{"step": step, "data": steps[step]} for step in sorted(steps)])

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
+from luffy.data.check import check_layout
+from luffy.data.lengths import require_chat_tokenizer
 from luffy.errors import InputError
+from verl.mix_src.held_out import files_of, rows_held_out
+from verl.mix_src.preflight.lengths import check_sft
+from verl.mix_src.preflight.model import check_model
+from verl.mix_src.resolvers import AUTO
 from verl.mix_src.sft_dataset import DemonstrationDataset
 
 EACH_EPOCH = "after_each_epoch"
@@ -65,20 +72,28 @@ def check_machine(config: DictConfig) -> int:
             "lower it, or run the embedded example with profile=cpu"
         )
     for key in ("train_files", "val_files"):
-        for file in _paths(config.data[key]):
+        for file in files_of(config.data[key]):
             if not Path(file).is_file():
                 raise InputError(f"data.{key}={file} is not a file")
+    for file in files_of(config.data.val_files):
+        check_layout(file, "eval")
+    if config.data.val_files == AUTO:
+        rows_held_out(config)
     if not Path(config.model.path).is_dir():
         raise InputError(f"model.path={config.model.path} is not a folder; data/prepare_model.py makes one")
-    return _steps(config)
-
-
-def _steps(config: DictConfig) -> int:
-    """Optimizer steps of the run, from the number of traces; the first sample is tokenized to see that it can be."""
     tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    files, batch = _paths(config.data.train_files), config.data.train_batch_size
+    require_chat_tokenizer(tokenizer, config.model.path)
+    model = check_model(config.model.path, tokenizer, device=config.trainer.device)
+    steps = _steps(config, tokenizer)
+    for problem in check_sft(config, tokenizer, model.positions).problems():
+        raise InputError(problem)
+    return steps
+
+
+def _steps(config: DictConfig, tokenizer: Any) -> int:
+    """Optimizer steps of the run, from the number of traces."""
+    files, batch = files_of(config.data.train_files), config.data.train_batch_size
     samples = DemonstrationDataset(files, tokenizer, config.data, max_samples=config.data.train_max_samples)
-    samples[0]
     each_epoch = len(samples) // batch
     if not each_epoch:
         raise InputError(
@@ -93,6 +108,3 @@ def _steps(config: DictConfig) -> int:
         )
     return steps
 
-
-def _paths(files: str | OmegaConf) -> list[str]:
-    return [files] if isinstance(files, str) else list(files)

@@ -22,6 +22,7 @@ from verl.utils.distributed import destroy_global_process_group, initialize_glob
 from verl.workers.utils.losses import sft_loss
 
 from luffy.errors import InputError
+from verl.mix_src.metrics_log import go_on_with_metrics
 
 PROBABILITY = "off_policy/probability"  # as reinforcement learning logs it
 
@@ -84,6 +85,7 @@ def measured_sft_loss(
 def train(config: DictConfig) -> None:
     """Train in this process, as one rank of the process group that the environment describes."""
     config.data.val_files = None  # held-out problems are answered by generation, not scored by a loss
+    go_on_with_metrics()
     get_torch_device().set_device(int(os.environ["LOCAL_RANK"]))  # torchrun shows all devices to every rank, Ray one to each
     initialize_global_process_group_ray()
     try:

@@ -13,11 +13,12 @@ from omegaconf import DictConfig
 
 from luffy.errors import InputError
 from verl.mix_src.preflight import inputs, machine, modes, ray_cluster, settings
+from verl.mix_src.preflight.inputs import row_lengths
 from verl.mix_src.preflight.machine import check_extension
 from verl.mix_src.preflight.overrides import check_overrides
 from verl.mix_src.preflight.problems import found_by
 
-__all__ = ["check_config", "check_extension", "check_machine", "check_overrides", "config_problems", "machine_problems"]
+__all__ = ["check_config", "check_extension", "check_machine", "check_overrides", "config_problems", "machine_problems", "row_lengths"]
 
 
 def config_problems(config: DictConfig) -> Iterator[str]:

@@ -1,0 +1,17 @@
+"""Digests by which files are known again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+BLOCK_BYTES = 1 << 22
+
+
+def file_digest(path: Path) -> str:
+    """16 hexadecimal digits of the file's content (SHA-256)."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,297 @@
+"""What a run of one's own data and model meets before Ray starts: lengths, the folder, held-out problems. No engine is needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from luffy.data.row_lengths import measure_rows
+from luffy.errors import InputError
+from luffy.tiny.tokenizer import build_tokenizer
+from luffy.vllm_cpu import CPU_HEAD_SIZES
+from verl.mix_src import same_run
+from verl.mix_src.held_out import make_definite, rows_held_out
+from verl.mix_src.preflight import inputs
+from verl.mix_src.preflight.lengths import check_sft
+from verl.mix_src.run_files import RunFiles
+
+
+
+def tokens_of_prompt(text: str) -> int:
+    """One token a byte, a role or a mark: 3 + bytes + 2 + 3."""
+    return len(text.encode()) + 8
+
+
+def write_model(folder: Path, *, heads: int = 2, positions: int = 1024, vocabulary: int | None = None) -> Path:
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(folder)
+    config = Qwen2Config(
+        vocab_size=vocabulary or len(tokenizer), hidden_size=64, intermediate_size=16, num_hidden_layers=1, num_attention_heads=heads,
+        num_key_value_heads=1, max_position_embeddings=positions, tie_word_embeddings=True, dtype="float32",
+        eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, prompts: list[str], traces: list[list[str] | None]) -> Path:
+    rows = [
+        {
+            "data_source": "mine",
+            "prompt": [{"role": "user", "content": prompt}],
+            "target": None if texts is None else [{"role": "assistant", "content": text} for text in texts],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": "1"},
+            "extra_info": {"index": index, "split": "train"},
+        }
+        for index, (prompt, texts) in enumerate(zip(prompts, traces, strict=True))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("own") / "model")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """40 rows: prompts of 50 to 89 bytes, one trace each, of 20 to 59 bytes."""
+    path = tmp_path_factory.mktemp("own") / "mine.parquet"
+    return write_rows(path, ["p" * (50 + n) for n in range(40)], [["t" * (20 + n)] for n in range(40)])
+
+
+def composed(model: Path, data: Path, folder: Path, *overrides: str, config: str = "mix_ppo") -> DictConfig:
+    key, where = ("model.path", "verl.mix_src.config.sft") if config == "sft" else ("actor_rollout_ref.model.path", "verl.mix_src.config")
+    with initialize_config_module(where, version_base=None):
+        return compose(config, overrides=[
+            "profile=cpu", f"{key}={model}", f"data.train_files={data}", f"trainer.default_local_dir={folder}", *overrides,
+        ])  # fmt: skip
+
+
+def test_rows_are_counted_as_the_trainer_sees_them(tmp_path):
+    file = write_rows(tmp_path / "rows.parquet", ["ab", "äöü", "c" * 30], [["x", "yyy"], None, ["<think>"]])
+    found = measure_rows(file, build_tokenizer(), with_traces=True)
+    assert sorted(found.prompts) == [tokens_of_prompt("ab"), 14, 38]  # äöü: 6 bytes
+    assert sorted(found.traces) == [2, 4, 8]  # with EOS
+    assert sorted(found.samples) == [12, 14, 46]
+    assert (found.rows, found.counted) == (3, 3)
+    assert measure_rows(file, build_tokenizer(), with_traces=False).traces == []
+
+
+def test_without_time_the_longest_rows_are_counted_and_it_says_so(tmp_path):
+    file = write_rows(tmp_path / "rows.parquet", ["p" * n for n in range(1, 201)], [None] * 200)
+    found = measure_rows(file, build_tokenizer(), with_traces=True, time_limit_s=0.0)
+    assert (found.rows, found.counted) == (200, 1)
+    assert found.prompts == [tokens_of_prompt("p" * 200)]
+
+
+def test_rows_of_the_sft_layout(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "c" * n}]} for n in (1, 5)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "sft.parquet")
+    assert sorted(measure_rows(tmp_path / "sft.parquet", build_tokenizer(), with_traces=True).samples) == [12, 16]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ([], "40 of 40 training prompts have more than data.max_prompt_length=57 tokens (longest 97)"),
+        ([], "set data.max_prompt_length=112 data.max_response_length=64"),  # 97 and 60, in steps of 16
+        (["data.max_prompt_length=112", "data.max_response_length=64"], None),
+        (["data.max_prompt_length=97", "data.max_response_length=60"], None),
+        (["data.max_prompt_length=96", "data.max_response_length=60"], "1 of 40 training prompts"),
+        (["data.max_prompt_length=97", "data.max_response_length=59"], "1 of 40 traces have more than data.max_response_length=59"),
+        (["data.max_prompt_length=97", "data.max_response_length=59", "luffy.guidance.max_cut_share=0.025"], None),
+        (["data.max_prompt_length=97", "experiment=on_policy"], None),  # no demonstration, no trace to cut
+        (["data.max_prompt_length=97", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=160"],
+         "actor_rollout_ref.rollout.max_model_len=160 is below the longest sequence of 161 tokens"),
+        (["data.max_prompt_length=97", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=161"], None),
+        (["data.max_prompt_length=500", "data.max_response_length=900"], "set data.max_prompt_length=112"),
+        (["data.max_prompt_length=500", "data.max_response_length=950"], "the model takes 1024 tokens"),
+        (["data.max_prompt_length=97", "data.max_response_length=64", "actor_rollout_ref.actor.use_dynamic_bsz=true",
+          "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=160"],
+         "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=160 cannot hold one sequence of 161 tokens"),
+        (["data.filter_overlong_prompts=true", "data.max_prompt_length=72", "data.max_response_length=64"], "are too few"),
+    ],
+)  # fmt: skip
+def test_lengths_against_every_budget(model, data, tmp_path, overrides, says):
+    defaults = [] if any("max_prompt_length" in each for each in overrides) else ["data.max_prompt_length=57", "data.max_response_length=19"]
+    config = composed(model, data, tmp_path, "data.val_files=null", *defaults, *overrides)
+    problems = list(inputs.row_lengths(config).problems())
+    assert problems == [] if says is None else says in problems[0] and "\n" not in problems[0]
+
+
+def test_prompts_that_the_filter_takes_are_said(model, data, tmp_path):
+    config = composed(model, data, tmp_path, "data.filter_overlong_prompts=true", "data.max_prompt_length=80", "data.max_response_length=64")
+    found = inputs.row_lengths(config)
+    assert list(found.problems()) == []
+    assert found.notes == [
+        "17 of 40 training prompts have more than data.max_prompt_length=80 tokens (longest 97) and are left out "
+        "(data.filter_overlong_prompts)"
+    ]
+
+
+def test_budgets_follow_the_lengths(model, data, tmp_path):
+    config = composed(model, data, tmp_path, "data.max_prompt_length=300", "data.max_response_length=700")
+    assert config.actor_rollout_ref.rollout.max_model_len == 1000
+    assert config.luffy.objective.constant_length == config.actor_rollout_ref.actor.loss_scale_factor == 700
+
+
+def test_sft_samples_that_are_too_long(model, data, tmp_path):
+    config = composed(model, data, tmp_path, "data.val_files=null", "data.max_length=150", config="sft")
+    (problem,) = check_sft(config, build_tokenizer(), 1024).problems()
+    assert "4 of 40 samples have more than data.max_length=150 tokens of prompt, trace and EOS (longest 157)" in problem
+    assert problem.endswith("set data.max_length=160")
+    config = composed(model, data, tmp_path, "data.max_length=160", config="sft")
+    assert list(check_sft(config, build_tokenizer(), 1024).problems()) == []
+    (problem,) = check_sft(config, build_tokenizer(), 156).problems()
+    assert "the longest sample has 157 tokens, and the model takes 156" in problem
+
+
+def test_what_the_engines_cannot_run(data, tmp_path):
+    for name, options, says in (
+        ("heads", {"heads": 4}, "has attention heads of 16 numbers; vLLM's CPU attention knows 32, 64"),
+        ("vocabulary", {"vocabulary": 100}, "the tokenizer of .* has ids up to 261, but the model's vocabulary has 100"),
+    ):
+        config = composed(write_model(tmp_path / name, **options), data, tmp_path / "run")
+        with pytest.raises(InputError, match=says):
+            inputs._model(config)
+    (tmp_path / "heads" / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has no weights"):
+        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+
+
+def test_head_sizes_are_those_of_vllm():
+    from luffy import vllm_cpu
+
+    if not vllm_cpu.prepare():
+        pytest.skip("vLLM is a GPU build")
+    from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+
+    assert tuple(CPUAttentionBackend.get_supported_head_sizes()) == CPU_HEAD_SIZES
+
+
+def leave_a_run(config: DictConfig, step: int) -> RunFiles:
+    """What a run of ``config`` that got to ``step`` leaves, and one step further in its metrics."""
+    files = RunFiles(Path(config.trainer.default_local_dir))
+    same_run.begin(config, files)
+    (files.folder / f"global_step_{step}").mkdir()
+    (files.folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+    lines = [{"step": 0, "data": {"val-core/mine/acc/mean@8": 0.25}}, *({"step": n, "data": {"x": n}} for n in range(1, step + 2))]
+    files.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    files.add_start(seconds=10.0, peak_memory_bytes=5)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("overrides", "differs"),
+    [
+        (["trainer.total_training_steps=9", "trainer.save_freq=1", "actor_rollout_ref.rollout.agent.num_workers=1"], None),
+        (["actor_rollout_ref.rollout.n=4"], "actor_rollout_ref.rollout.n 8 -> 4"),
+        (["luffy.objective.gamma=0.3"], "luffy.objective.gamma 0.1 -> 0.3"),
+        (["experiment=mixed", "trainer.experiment_name=luffy"], "luffy.objective.shaping p_div_p -> identity"),
+        (["experiment=on_policy"], "trainer.experiment_name luffy -> on_policy; luffy.guidance.n_demonstrations 1 -> 0"),
+        (["actor_rollout_ref.actor.optim.lr=0.1"], "actor_rollout_ref.actor.optim.lr 0.0002 -> 0.1"),
+        (["data.val_files=null"], "data.val_files auto -> "),
+    ],
+)
+def test_a_folder_belongs_to_one_run(model, data, tmp_path, overrides, differs):
+    files = leave_a_run(composed(model, data, tmp_path / "run"), step=2)
+    config = composed(model, data, tmp_path / "run", *overrides)
+    before = {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
+    if differs is None:
+        same_run.check_folder(config)
+    else:
+        with pytest.raises(InputError) as error:
+            same_run.check_folder(config)
+        assert differs in str(error.value) and f"trainer.resume_from_path={files.checkpoint}" in str(error.value)
+    config.trainer.update(resume_mode="resume_path", resume_from_path=str(files.checkpoint))
+    same_run.check_folder(config)
+    assert before == {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
+
+
+def test_other_content_under_the_same_name(model, data, tmp_path):
+    mine, twin = tmp_path / "mine.parquet", tmp_path / "twin.parquet"
+    mine.write_bytes(data.read_bytes())
+    twin.write_bytes(data.read_bytes())
+    leave_a_run(composed(model, mine, tmp_path / "run"), step=2)
+    same_run.check_folder(composed(model, twin, tmp_path / "run"))  # a copy is the same
+    write_rows(mine, ["other"] * 40, [None] * 40)
+    with pytest.raises(InputError, match="data.train_files has another content"):
+        same_run.check_folder(composed(model, mine, tmp_path / "run"))
+
+
+def test_metrics_go_on_where_the_run_does(model, data, tmp_path):
+    config = composed(model, data, tmp_path / "run")
+    files = leave_a_run(config, step=2)
+    config = composed(model, data, tmp_path / "run")
+    lines = same_run.begin(config, files)
+    assert lines[-1] == "goes on after step 2"
+    assert [json.loads(line)["step"] for line in files.metrics.read_text().splitlines()] == [0, 1, 2]  # 3 is made again
+    assert files.starts == [{"seconds": 10.0, "peak_memory_bytes": 5}]
+    make_definite(config, files)
+    assert config.trainer.val_before_train is True  # step 2 was not measured
+    files.metrics.write_text(files.metrics.read_text() + '{"step": 2, "data": {"val-core/mine/acc/mean@8": 0.5}}\n')
+    make_definite(config, files)
+    assert config.trainer.val_before_train is False
+
+
+def test_beginning_anew_moves_the_old_files(model, data, tmp_path):
+    config = composed(model, data, tmp_path / "run", "trainer.resume_mode=disable", "luffy.objective.gamma=0.3")
+    files = leave_a_run(composed(model, data, tmp_path / "run"), step=2)
+    (files.folder / "notes.txt").write_text("the user's")
+    same_run.check_folder(config)
+    same_run.begin(config, files)
+    old = files.folder / "earlier" / "1"
+    assert (old / "global_step_2").is_dir() and len((old / "metrics.jsonl").read_text().splitlines()) == 4
+    assert files.checkpoint is None and not files.metrics.exists() and files.starts == []
+    assert (files.folder / "notes.txt").exists()
+
+
+def test_nothing_left_to_do(model, data, tmp_path):
+    config = composed(model, data, tmp_path / "run")
+    leave_a_run(config, step=3)
+    assert same_run.nothing_left(config, 4) is None
+    assert same_run.nothing_left(config, 3).startswith("nothing left to do: ")
+    config = composed(model, data, tmp_path / "run", "trainer.total_training_steps=null", "trainer.total_epochs=3")
+    assert same_run.total_steps(config) == 6  # 40 rows in batches of 16: two a pass
+
+
+def test_own_data_brings_its_own_held_out_problems(model, data, tmp_path):
+    config = composed(model, data, tmp_path / "run")
+    assert config.data.val_files == "auto" and rows_held_out(config) == 4
+    (line,) = same_run.begin(config, RunFiles(tmp_path / "run"))
+    assert line.startswith(f"held out for validation: 4 of the 40 rows of {data}, drawn by luffy.run.seed=0")
+    train, held_out = (set(row["content"] for (row,) in pq.read_table(file)["prompt"].to_pylist()) for file in
+                       (config.data.train_files, config.data.val_files))  # fmt: skip
+    assert (len(train), len(held_out), train & held_out) == (36, 4, set())
+    other = composed(model, data, tmp_path / "other", "luffy.run.seed=1")
+    same_run.begin(other, RunFiles(tmp_path / "other"))
+    assert set(row["content"] for (row,) in pq.read_table(other.data.val_files)["prompt"].to_pylist()) != held_out
+
+
+def test_no_validation_where_nothing_can_be_held_out(model, data, tmp_path):
+    for overrides in (["data.val_files=null"], ["data.train_batch_size=40"]):
+        config = composed(model, data, tmp_path / "run", *overrides)
+        (line,) = same_run.begin(config, RunFiles(tmp_path / "run"))
+        assert line.startswith("no validation: ")
+        make_definite(config, RunFiles(tmp_path / "run"))
+        assert (config.data.val_files, config.trainer.test_freq, config.trainer.val_before_train) == (str(data), -1, False)
+
+
+@pytest.mark.parametrize("config", ["mix_ppo", "sft"])
+def test_the_projects_own_data_keeps_its_held_out_problems(config):
+    where = "verl.mix_src.config" + (".sft" if config == "sft" else "")
+    with initialize_config_module(where, version_base=None):
+        assert compose(config, overrides=["profile=cpu"]).data.val_files == "outputs/tiny/heldout.parquet"
+        assert compose(config, overrides=["profile=gpu"]).data.val_files == "data/valid.parquet"

@@ -1,0 +1,42 @@
+"""Before Ray starts: what a model folder lacks, and what this machine's engines cannot run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from luffy.errors import InputError
+from luffy.evaluation.model_files import ModelFiles, find_model
+from luffy.vllm_cpu import CPU_HEAD_SIZES
+
+
+def check_model(path: str, tokenizer: Any, *, device: str) -> ModelFiles | None:
+    """Check a model's files against its tokenizer and the device.
+
+    Args:
+        path: a model folder; of a hub name nothing is known before it is loaded.
+        tokenizer: of the model.
+        device: ``trainer.device``.
+
+    Returns:
+        What is known of the model; None for a hub name.
+
+    Raises:
+        InputError: no weights, a vocabulary smaller than the tokenizer's, or heads that the CPU's attention does not know.
+    """
+    if not Path(path).is_dir():
+        return None
+    model = find_model(path)
+    highest = max(tokenizer.get_vocab().values(), default=0)
+    if model.vocabulary and highest >= model.vocabulary:
+        raise InputError(
+            f"the tokenizer of {path} has ids up to {highest}, but the model's vocabulary has {model.vocabulary} (vocab_size): they "
+            "do not belong together; copy the model's own tokenizer files there, or resize its embeddings"
+        )
+    if device == "cpu" and model.head_size and model.head_size not in CPU_HEAD_SIZES:
+        sizes = ", ".join(map(str, CPU_HEAD_SIZES))
+        raise InputError(
+            f"{path} has attention heads of {model.head_size} numbers; vLLM's CPU attention knows {sizes}: take a model of such heads "
+            "(hidden_size / num_attention_heads, or head_dim, in config.json), or a GPU"
+        )
+    return model
