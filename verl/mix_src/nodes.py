@@ -23,6 +23,7 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.errors import InputError
+from verl.mix_src.held_out import files_of
 from verl.mix_src import VERL_VERSION
 from verl.mix_src.parts import ACTORS, ENDS_FIRST, HEAD
 
@@ -155,7 +156,7 @@ def _check_queue_is_free() -> None:
 
 def _inputs(config: DictConfig) -> list[str]:
     files = [config.data.train_files, config.data.val_files]
-    paths = [path for each in files for path in ([each] if isinstance(each, str) else each)]
+    paths = [path for each in files for path in files_of(each)]
     return [path for path in [*paths, config.actor_rollout_ref.model.path] if os.path.isabs(path)]
 
 
