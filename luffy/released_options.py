@@ -6,7 +6,7 @@ name are not listed. ``docs/migrating.md`` shows the whole table; a test keeps t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 ACTOR = "actor_rollout_ref.actor."
@@ -30,7 +30,15 @@ class ReleasedOption:
 
     def replacement(self, value: str) -> str:
         """What to use instead of ``key=value``."""
-        return self.by_value.get(value.lower(), self.otherwise).replace(ANY_VALUE, value)
+        return self.by_value.get(_plain(value), self.otherwise).replace(ANY_VALUE, value)
+
+
+def _plain(value: str) -> str:
+    """``-1`` for -1.0, ``true`` for True: one spelling of each value."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value.lower()
 
 
 def _renamed(key: str, new: str) -> ReleasedOption:
@@ -52,8 +60,8 @@ def _shapings(key: str, gamma: str) -> dict[str, str]:
     return shapings | {f"p_div_p_{value}": f"{key}=p_div_p {gamma}={value}" for value in ("0.1", "0.3", "0.5")}
 
 
-_ON_POLICY = "luffy.guidance.n_demonstrations=0 (on-policy RL; for RL with SFT loss see use_sft_multitask_loss)"
 _NO_PREFIX_REWARD = "nothing but the verifier's reward is given"
+_NO_FILTER = "in the released code it leaves no demonstration out; to use them only where needed, set luffy.guidance.on_demand_below"
 _NOT_READ = "the released code does not read it"
 _PROMPT_FILTER = "prompts are filtered when data is prepared, and a group of equal rewards gives no gradient"
 
@@ -62,7 +70,7 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
     ReleasedOption(
         key=ACTOR + "use_off_policy_loss",
         by_value={"true": "dropped: it is so wherever a group has demonstrations"},
-        otherwise=_ON_POLICY,
+        otherwise="luffy.objective.off_policy_weight=0.0",
     ),
     _dropped(ACTOR + "off_policy_loss_impl", "the loss is always a token's, as with the value token"),
     ReleasedOption(
@@ -102,7 +110,8 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
     ),
     ReleasedOption(
         key=ACTOR + "clip_upper_bound",
-        otherwise="luffy.objective.clip_high, minus 1: it is the ε of the bound 1 + ε",
+        by_value={"1": "luffy.objective.clip_high=0.2"},
+        otherwise="luffy.objective.clip_high: the larger of the old value and 1.2, minus 1 (it is the ε of the bound 1 + ε)",
     ),
     ReleasedOption(
         key=ACTOR + "use_sft_multitask_loss",
@@ -147,9 +156,17 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
         by_value={"linear_variance": "dropped: the released code has no rollout for it; see luffy.guidance.schedule"},
         otherwise=f"luffy.guidance.schedule={ANY_VALUE}",
     ),
-    _renamed(ROLLOUT + "prefix_steps", "luffy.guidance.steps"),
+    ReleasedOption(
+        key=ROLLOUT + "prefix_steps",
+        otherwise="luffy.guidance.steps, where the schedule runs over steps (linear, linear_max, reverse_linear); beside another "
+        "one the released code accepts it and does not read it",
+    ),
     _renamed(ROLLOUT + "min_prefix_ratio", "luffy.guidance.min_ratio"),
-    _renamed(ROLLOUT + "max_prefix_ratio", "luffy.guidance.max_ratio"),
+    ReleasedOption(
+        key=ROLLOUT + "max_prefix_ratio",
+        by_value={"0": "luffy.guidance.n_demonstrations=0"},
+        otherwise=f"luffy.guidance.max_ratio={ANY_VALUE}",
+    ),
     _renamed(ROLLOUT + "prefix_linear_max_ratio", "luffy.guidance.max_ratio"),
     _dropped(ROLLOUT + "prefix_linear_max_var", _NOT_READ),
     _renamed(ROLLOUT + "prefix_share_across_samples", "luffy.guidance.share_ratio"),
@@ -158,12 +175,8 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
     _dropped(ROLLOUT + "prefix_reward_strategy", _NOT_READ),
     _dropped(ROLLOUT + "max_prefix_len", "a trace is as long as data.max_response_length lets it be"),
     _renamed("data.sample_target_ratio", "luffy.guidance.sampling_ratio"),
-    ReleasedOption(
-        key="data.add_tgt_with_acc",
-        by_value={"false": "luffy.guidance.on_demand_below=null"},
-        otherwise="luffy.guidance.on_demand_below=0.5",
-    ),
-    _renamed("data.add_tgt_acc_upper_bound", "luffy.guidance.on_demand_below"),
+    _dropped("data.add_tgt_with_acc", _NO_FILTER),
+    _dropped("data.add_tgt_acc_upper_bound", _NO_FILTER),
     # Advantages
     _renamed("algorithm.grpo_use_std", "luffy.advantage.normalize_std"),
     ReleasedOption(
@@ -200,7 +213,56 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
 )
 """Every option of the released code that is not veRL's own."""
 
+FRAMEWORK_OPTIONS: tuple[ReleasedOption, ...] = (
+    _renamed(ACTOR + "entropy_coeff", "luffy.entropy.coefficient"),
+    _renamed(ACTOR + "kl_loss_coef", "luffy.objective.kl_coefficient"),
+    _renamed(ACTOR + "kl_loss_type", "luffy.objective.kl_estimator"),
+    _dropped(ACTOR + "ppo_micro_batch_size", "micro-batches are cut by tokens (actor.use_dynamic_bsz)"),
+    _dropped("algorithm.kl_ctrl.kl_coef", "no KL is taken from the rewards (algorithm.use_kl_in_reward)"),
+    _dropped("actor_rollout_ref.ref.fsdp_config.param_offload", "without a KL term no reference model is loaded"),
+)
+"""Options of the released scripts that veRL still has, and that do nothing or something else here."""
+
+SILENT_DEFAULTS = (
+    ACTOR + "loss_remove_clip=false",
+    "algorithm.grpo_use_std=true",
+    ROLLOUT + "n_prefix=-1",
+)
+"""What a script of the released code gets where it leaves these out; the defaults here are those of its ``train.sh``."""
+
 _BY_KEY = {option.key: option for option in RELEASED_OPTIONS}
+
+
+def translate(overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The overrides of one of the released scripts, as they are written here.
+
+    Args:
+        overrides: all of the script's, in its order.
+
+    Returns:
+        New overrides (key to value), the later ones before the earlier ones where two set a key; and the old keys that have no
+        counterpart, each with the reason.
+    """
+    given = {_split(each)[0] for each in overrides}
+    options = _BY_KEY | {option.key: option for option in FRAMEWORK_OPTIONS}
+    new, dropped = {}, {}
+    silent = [each for each in SILENT_DEFAULTS if _split(each)[0] not in given]
+    last = ROLLOUT + "max_prefix_ratio"  # 0 means no demonstration, however many n_prefix asks for
+    for override in sorted([*silent, *overrides], key=lambda each: _split(each)[0] == last):
+        key, value = _split(override)
+        replacement = options[key].replacement(value) if key in options else ""
+        if replacement.startswith("luffy.") and "=" not in replacement.split()[0]:
+            dropped[key] = f"set by hand: {replacement}"
+        elif replacement.startswith("dropped: "):
+            dropped[key] = replacement.removeprefix("dropped: ")
+        else:
+            new |= dict(each.split("=", 1) for each in replacement.split()) if replacement else {key: value}
+    return new, dropped
+
+
+def _split(override: str) -> tuple[str, str]:
+    key, _, value = override.lstrip("+~").partition("=")
+    return key, value.strip("'\"")
 
 
 def explain(override: str) -> str | None:
@@ -212,9 +274,9 @@ def explain(override: str) -> str | None:
     Returns:
         One line with the new key and value, or with why there is none; None where the override is not one of them.
     """
-    key, _, value = override.lstrip("+~").partition("=")
+    key, value = _split(override)
     option = _BY_KEY.get(key)
-    replacement = option.replacement(value.strip("'\"")) if option else ""
+    replacement = option.replacement(value) if option else ""
     if not replacement:
         return None
     if replacement.startswith("dropped: "):

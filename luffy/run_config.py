@@ -26,6 +26,10 @@ class RunConfig:
     poll_interval_s: float = 2.0
     """Seconds between two looks of the trainer for finished rollouts; veRL's default is 2. Short steps want less."""
 
+    lost_rows: int = 0
+    """Rows of a step that may be missing, because their requests failed; more than that stop the run."""
+
     def __post_init__(self) -> None:
         check_types(self, _WHERE)
         require(self.poll_interval_s > 0, f"{_WHERE}.poll_interval_s is {self.poll_interval_s}; it must be above 0")
+        require(self.lost_rows >= 0, f"{_WHERE}.lost_rows is {self.lost_rows}; it must not be negative")

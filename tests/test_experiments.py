@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from jinja2 import Template
 from omegaconf import DictConfig, OmegaConf
+from released_scripts import SCRIPTS as RELEASED
 
 from luffy.comparison.cells import Cell, plan
 from luffy.comparison.commands import RL_MODULE, SFT_MODULE, training_command
@@ -17,6 +18,7 @@ from luffy.comparison.layout import Layout
 from luffy.comparison.methods import ABLATIONS, METHODS, ablation
 from luffy.comparison.regimes import MAIN
 from luffy.config import LuffyConfig
+from luffy.released_options import translate
 from verl.mix_src import preflight, sft_preflight
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +55,7 @@ def test_experiment(profile: str, experiment: str):
     luffy = LuffyConfig.from_mapping(OmegaConf.to_container(config.luffy))
     assert luffy.guidance.n_demonstrations == (0 if experiment in ("on_policy", "sft_rl") else 1)
     assert luffy.objective.shaping == ("identity" if experiment == "mixed" else "p_div_p")
+    assert luffy.objective.clip_low == luffy.objective.clip_high == (None if experiment in ("luffy", "rl_sft_loss") else 0.2)
     assert luffy.objective.sft_coefficient == (1.0 if experiment == "rl_sft_loss" else 0.0)
     assert luffy.advantage.baseline == ("on_policy" if experiment == "rl_sft_loss" else "group")
 
@@ -81,6 +84,33 @@ def test_paper_model(model: str, path: str, gate: bool, copies: int):
 def test_every_combination(choice: tuple[str, str, str]):
     profile, experiment, model = choice
     checked(f"profile={profile}", f"experiment={experiment}", f"paper_model={model}")
+
+
+@pytest.mark.parametrize("script", RELEASED)
+def test_released_script_is_the_experiment_of_its_name(script: str):
+    """Each of the released scripts, translated, passes every check by name and value, and trains as the experiment does."""
+    new, dropped = translate(RELEASED[script])
+    overrides = [f"{key}={value}" for key, value in new.items()]
+    preflight.check_overrides(["profile=gpu", *overrides])
+    config = checked("profile=gpu", *overrides)
+    name = script.removesuffix(".sh").removeprefix("train").strip("_") or "luffy"
+    ours = checked("profile=gpu", f"experiment={name}")
+    theirs, expected = (LuffyConfig.from_mapping(OmegaConf.to_container(each.luffy)) for each in (config, ours))
+    assert theirs.objective == expected.objective and theirs.advantage == expected.advantage
+    assert theirs.entropy == expected.entropy and theirs.guidance.n_demonstrations == expected.guidance.n_demonstrations
+    for key in ("data.train_batch_size", "actor_rollout_ref.actor.ppo_mini_batch_size", "actor_rollout_ref.actor.optim.lr",
+                "actor_rollout_ref.rollout.val_kwargs", "trainer.save_freq", "trainer.max_actor_ckpt_to_keep"):  # fmt: skip
+        assert OmegaConf.select(config, key) == OmegaConf.select(ours, key), key
+    assert all(dropped.values()) and not set(dropped) & set(new)
+
+
+def test_released_scripts_keep_the_released_defaults():
+    """What a script leaves out is the released code's default, not this project's."""
+    new, _ = translate(["actor_rollout_ref.rollout.n=8"])
+    assert new == {
+        "luffy.objective.clip_low": "0.2", "luffy.objective.clip_high": "0.2", "luffy.advantage.normalize_std": "true",
+        "luffy.guidance.n_demonstrations": "-1", "actor_rollout_ref.rollout.n": "8",
+    }  # fmt: skip
 
 
 def test_llama_prompt():

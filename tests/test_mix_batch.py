@@ -11,7 +11,7 @@ import torch
 
 from luffy.config import AdvantageConfig
 from verl.mix_src.advantage import ROWS, Rows, luffy_advantages
-from verl.mix_src.batch import RolloutBatch
+from verl.mix_src.batch import RolloutBatch, count_lost_rows
 from verl.mix_src.metrics import overhead_share, rollout_metrics, validation_shares
 
 # Row 0 is a whole demonstration, row 3 a partial one (two of its three
@@ -61,6 +61,9 @@ def test_metrics_tell_demonstrations_from_rollouts():
         "off_policy/row_share": 2 / 6,
         "off_policy/withheld_share": 0.0,
         "off_policy/truncated_share": 1 / 2,
+        "off_policy/prefix_ratio": (1.0 + 0.7) / 2,
+        "batch/solve_all": 0,
+        "batch/solve_none": 0,
         "off_policy/source/big/row_share": 1 / 2,
         "off_policy/source/big/reward": 1.0,
         "off_policy/source/small/row_share": 1 / 2,
@@ -96,6 +99,26 @@ def test_a_step_without_entropies_has_no_mean_of_them():
     batch = rollouts()
     batch.entropy_BT = None
     assert not any("entropy" in name for name in rollout_metrics(batch, EVERY_ROW))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "solved"),
+    [([1, 1, 1, 0, 0, 0, 0], (1, 1)), ([0, 0, 0, -1, 0, 0, 1], (0, 2)), ([1, 1, 1, 1, 1, 1, 0], (2, 0)), ([1, 0, 1, 0, 1, 0, 0], (0, 0))],
+)
+def test_groups_that_are_all_right_or_all_wrong(rewards: list[float], solved: tuple[int, int]):
+    batch = rollouts()
+    batch.rewards = torch.tensor(rewards, dtype=torch.float32)
+    metrics = rollout_metrics(batch, EVERY_ROW)
+    assert (metrics["batch/solve_all"], metrics["batch/solve_none"]) == solved
+
+
+def test_a_step_with_missing_rows_stops_the_run():
+    rows = [f"{uid}_{session}_{output}" for uid in ("0001-0", "0001-1") for session in range(4) for output in range(2)]
+    assert count_lost_rows(rows, 8, allowed=0) == 0
+    demonstrations_alone = [row for row in rows if "_0_" in row]
+    with pytest.raises(RuntimeError, match="6 of a step's 8 rows are missing, because their requests failed"):
+        count_lost_rows(demonstrations_alone, 8, allowed=5)
+    assert count_lost_rows(demonstrations_alone, 8, allowed=6) == 6
 
 
 def test_overhead_is_what_is_neither_work_nor_checkpoint():

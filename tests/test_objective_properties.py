@@ -235,3 +235,17 @@ def test_every_setting_changes_the_loss():
     for name, value in moved.items():
         base = ObjectiveConfig(**reads.get(name, {}))
         assert run(batch, base)[0] != run(batch, replace(base, **{name: value}))[0], name
+
+
+@pytest.mark.parametrize("shaping", ["identity", "p_div_p"])
+def test_a_clip_changes_nothing_with_one_update_a_step(shaping):
+    """Nothing, bitwise: before the first update after a rollout every on-policy ratio is 1, the middle of the clip."""
+    free = ObjectiveConfig(shaping=shaping, entropy_coefficient=0.01)
+    clipped = replace(free, clip_low=0.2, clip_high=0.2)
+    first = make_batch(5)
+    first["old_log_prob"] = first["log_prob"].clone()
+    for one, other in zip(run(first, free)[:3], run(first, clipped)[:3], strict=True):
+        assert torch.equal(one, other)
+    assert run(first, clipped)[3][names.CLIPFRAC + names.CONTRIBUTION] == 0
+    second = make_batch(5)  # ratios from exp(-0.5) to exp(0.5)
+    assert not torch.equal(run(second, free)[1], run(second, clipped)[1])

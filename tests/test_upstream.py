@@ -27,6 +27,7 @@ SIGNATURES = {
         "(self, batch, metrics, timing_raw, global_steps, epoch)"
     ),
     "verl.trainer.ppo.v1.trainer_base:PPOTrainer._save_checkpoint": "(self)",
+    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._validate": "(self)",
     "verl.trainer.ppo.v1.trainer_base:PPOTrainer._load_checkpoint": "(self)",
     "verl.trainer.ppo.core_algos:register_adv_est": "(name_or_enum)",
     "verl.trainer.ppo.v1.agent_loop_tq:apply_greedy_sampling_params": "(params)",

@@ -5,6 +5,7 @@ Shapes: B rows, T response tokens (padded to the longest response of the step).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,6 +108,26 @@ class RolloutBatch:
         tq.kv_batch_put(
             keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
         )
+
+
+def count_lost_rows(keys: Sequence[str], expected: int, *, allowed: int) -> int:
+    """Number of a step's rows that are missing: veRL goes on without the rows whose requests failed.
+
+    Args:
+        keys: ``{uid}_{session}_{output}`` of the rows that are there.
+        expected: rows of a whole step.
+        allowed: missing rows with which the run may go on.
+
+    Raises:
+        RuntimeError: more rows are missing.
+    """
+    lost = expected - len({key.rpartition("_")[0] for key in keys})
+    if lost > allowed:
+        raise RuntimeError(
+            f"{lost} of a step's {expected} rows are missing, because their requests failed (their errors are above in the log); "
+            "luffy.run.lost_rows is how many may be missing"
+        )
+    return lost
 
 
 def _fit(tensor: torch.Tensor, width: int) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
 from verl.mix_src.batch import RolloutBatch
@@ -43,7 +45,10 @@ def rollout_metrics(rollouts: RolloutBatch, included: torch.Tensor) -> dict[str,
     metrics["off_policy/withheld_share"] = _share(demonstrations & ~included, demonstrations)
     metrics["on_policy/truncated_share"] = _share(on_policy & rollouts.truncated, on_policy)
     metrics |= _verdict_shares(rollouts, on_policy)
+    metrics |= _solved_groups(rollouts)
     facts = [extra.get(DEMONSTRATION) for extra in rollouts.extra]
+    if ratios := [fact["ratio"] for fact in facts if fact]:
+        metrics["off_policy/prefix_ratio"] = sum(ratios) / len(ratios)
     cut = torch.tensor([bool(fact and fact["truncated"]) for fact in facts])
     metrics["off_policy/truncated_share"] = _share(demonstrations & cut, demonstrations)
     names = [fact["source"] if fact else None for fact in facts]
@@ -93,6 +98,14 @@ def _verdict_shares(rollouts: RolloutBatch, rows: torch.Tensor) -> dict[str, flo
     verdicts = [extra.get(VERDICT, {}) for extra, counts in zip(rollouts.extra, rows.tolist(), strict=True) if counts]
     names = sorted({name for verdict in verdicts for name in verdict if name.startswith(REASON_PREFIX)})
     return {name: sum(float(verdict.get(name, 0.0)) for verdict in verdicts) / len(verdicts) for name in names}
+
+
+def _solved_groups(rollouts: RolloutBatch) -> dict[str, float]:
+    """Number of groups whose rows, demonstrations included, are all right or all wrong, as the released code counts them."""
+    _, group = np.unique(rollouts.groups[rollouts.real.numpy()].astype(str), return_inverse=True)
+    rewards = rollouts.rewards[rollouts.real].numpy()
+    rows, right, wrong = (np.bincount(group, weights=each) for each in (rewards > -np.inf, rewards >= 1, rewards <= 0))
+    return {"batch/solve_all": float((right == rows).sum()), "batch/solve_none": float((wrong == rows).sum())}
 
 
 def _share(part: torch.Tensor, whole: torch.Tensor) -> float:

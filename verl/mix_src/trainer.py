@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from luffy.rewards import gate_warning
 from luffy.training_report import GREEDY_SUFFIX
 from verl.mix_src.actor import ENTROPY_COEFFICIENT, mix_ppo_loss
 from verl.mix_src.advantage import ROWS, Rows
-from verl.mix_src.batch import RolloutBatch
+from verl.mix_src.batch import RolloutBatch, count_lost_rows
+from verl.mix_src.checkpoints import keep_best, keep_newest, score_of
 from verl.mix_src.metrics import REASON_PREFIX, VERDICT, overhead_share, rollout_metrics, validation_shares
 from verl.mix_src.reward import REASON
 from verl.mix_src.rollout import GREEDY, luffy_config
@@ -79,6 +81,9 @@ class MixTrainer:
         return batch
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> KVBatchMeta:
+        if self.trainer_mode == "sync":  # the other trainers replace a group whose requests failed
+            expected = self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n // self.parameter_sync_step
+            metrics["training/lost_rows"] = count_lost_rows(batch.keys, expected, allowed=self.luffy.run.lost_rows)
         batch.reorder(sorted(range(len(batch)), key=lambda position: _row_name(batch.keys[position])))
         return super()._balance_batch(batch, metrics, *args, **kwargs)
 
@@ -134,9 +139,19 @@ class MixTrainer:
         metrics = super()._val_metrics_update(data_sources, uids, others, turns, **kwargs)
         return metrics | validation_shares(data_sources, shares)
 
+    def _validate(self) -> dict[str, float]:
+        metrics = super()._validate()
+        if (score := score_of(metrics)) is not None:
+            keep_best(self._folder, self.global_steps, score)
+        return metrics
+
     def _save_checkpoint(self) -> None:
+        controller = self._controller_file(self.global_steps)
+        shutil.rmtree(controller.parent, ignore_errors=True)  # an earlier part of the run's; the best one may share its files
         super()._save_checkpoint()
-        self._controller_file(self.global_steps).write_text(json.dumps(self.entropy_coefficient.state_dict()))
+        controller.write_text(json.dumps(self.entropy_coefficient.state_dict()))
+        if number := self.config.trainer.max_actor_ckpt_to_keep:
+            keep_newest(self._folder, number)
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
@@ -145,7 +160,11 @@ class MixTrainer:
             self.entropy_coefficient.load_state_dict(json.loads(file.read_text()))
 
     def _controller_file(self, step: int) -> Path:
-        return Path(self.config.trainer.default_local_dir) / f"global_step_{step}" / CONTROLLER_FILE
+        return self._folder / f"global_step_{step}" / CONTROLLER_FILE
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.config.trainer.default_local_dir)
 
 
 def _row_name(key: str) -> tuple[str, int, int]:

@@ -10,14 +10,17 @@ from omegaconf import DictConfig
 from transformers import AutoConfig, AutoTokenizer
 
 from luffy.data.check import check_layout
-from luffy.data.columnar import row_count
+from luffy.data.columnar import columns, row_count
 from luffy.errors import InputError
+from luffy.traces import TARGET_PROBS
 from verl.mix_src.held_out import files_of, rows_held_out
 from verl.mix_src.preflight.lengths import Lengths, check_rl
 from verl.mix_src.preflight.model import check_model
 from verl.mix_src.preflight.problems import Check
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.rollout import luffy_config
+
+OLD_PROBABILITIES = "target_ds_qwen_7b_probs"
 
 
 def _check_layouts(config: DictConfig, *keys: str) -> None:
@@ -30,6 +33,9 @@ def _check_layouts(config: DictConfig, *keys: str) -> None:
 def _train_files(config: DictConfig) -> Iterator[str]:
     _check_layouts(config, "train_files")
     files, batch = files_of(config.data.train_files), config.data.train_batch_size
+    for file in files:
+        if OLD_PROBABILITIES in columns(Path(file)):
+            yield f"{file} has a column {OLD_PROBABILITIES}, the released code's name, which nothing reads here: rename it to {TARGET_PROBS}"
     if (rows := sum(row_count(Path(file)) for file in files)) < batch:
         yield f"data.train_files has {rows} rows, fewer than data.train_batch_size={batch}: no step is possible"
     elif config.data.val_files == AUTO:
