@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from luffy.data.atomic import replacing
-from luffy.figures import figure
+from luffy.figures import figure, legend, line, share_axis, step_axis, value_axis
 
-VALIDATION = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/acc/mean@(?P<n>\d+)$")
+VALIDATION = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<measure>acc|reward)/mean@(?P<n>\d+)$")
 GREEDY_SUFFIX = "_greedy"
 ENTROPY_STEPS = 10  # the summary's entropy is the mean over this many last steps, where it was measured
 CURVES = {
@@ -26,7 +26,8 @@ CURVES = {
 }
 
 
-UNITS = {"entropy": "nats a token", "response_length": "tokens", "heldout_accuracy": "accuracy"}
+UNITS = {"entropy": "nats a token", "response_length": "tokens", "heldout_accuracy": "accuracy", "heldout_reward": "reward"}
+SHARES = ("heldout_accuracy", "demonstration_probability")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +68,16 @@ def curve(records: Sequence[dict[str, Any]], name: str) -> Curve:
 
 
 def held_out_accuracy(data: dict[str, Any]) -> dict[str, float]:
-    """Validation accuracy in one record: ``avg@N`` and ``greedy``, in this order, each the mean over the data sources."""
+    """Validation accuracy in one record: ``avg@N`` and ``greedy``, in this order, each the mean over the data sources.
+
+    The score of a user's own reward function comes after them, as ``reward avg@N`` and ``reward greedy``.
+    """
     found: dict[str, list[float]] = {}
     for key, value in data.items():
         if match := VALIDATION.match(key):
             greedy = match["source"].endswith(GREEDY_SUFFIX)
-            found.setdefault("greedy" if greedy else f"avg@{match['n']}", []).append(float(value))
+            measure = "" if match["measure"] == "acc" else "reward "
+            found.setdefault(measure + ("greedy" if greedy else f"avg@{match['n']}"), []).append(float(value))
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 
@@ -115,14 +120,12 @@ def plot_training(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]
     accuracy = [(record["step"], held_out_accuracy(record["data"])) for record in records]
     names = dict.fromkeys(name for _, found in accuracy for name in found)
     figures = {title: [curve(records, name) for name in curves] for title, curves in CURVES.items()}
-    figures["heldout_accuracy"] = [
-        Curve(
-            name=name,
-            steps=tuple(step for step, found in accuracy if name in found),
-            values=tuple(found[name] for _, found in accuracy if name in found),
-        )
-        for name in names
-    ]
+    for name in names:
+        own = name.startswith("reward ")
+        points = [(step, found[name]) for step, found in accuracy if name in found]
+        steps, values = zip(*points, strict=True)
+        title = "heldout_reward" if own else "heldout_accuracy"
+        figures.setdefault(title, []).append(Curve(name=name, steps=steps, values=values))
     files = []
     for title, curves in figures.items():
         if curves := [each for each in curves if each.steps]:
@@ -132,9 +135,12 @@ def plot_training(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]
 
 def _plot(curves: Sequence[Curve], path: Path) -> Path:
     title = path.name.replace("_", " ")
+    label = UNITS.get(path.name, title)
     with figure(path) as (axes,):
         for each in curves:
-            axes.plot(each.steps, each.values, label=each.name, marker="o" if len(each.steps) < 30 else None, markersize=3)
-        axes.set(title=title, xlabel="step", ylabel=UNITS.get(path.name, title))
-        axes.legend()
+            line(axes, each.steps, each.values, label=each.name)
+        axes.set_title(title)
+        step_axis(axes)
+        share_axis(axes, label) if path.name in SHARES else value_axis(axes, label)
+        legend(axes)
     return path.with_suffix(".png")

@@ -189,7 +189,7 @@ def test_prompts_are_the_originals_to_the_letter(name, letters, expected):
     for row in pd.read_parquet(path).to_dict("records"):
         prompt, gold = row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]
         question, *options = re.split(rf"\n(?=[{letters}]\) )", prompt.removeprefix(GPQA_REQUEST))
-        if question.endswith("\n"):  # options with digits for letters (22 of ARC) get letters here, which the verifier reads
+        if options and question.endswith("\n"):  # options with digits for letters (22 of ARC) get letters here, which the verifier reads
             question, options = question.removesuffix("\n"), [option[3:] for option in options]
             options[-1] = options[-1].removesuffix("\n") if name == "arc_c" else options[-1]
             same += _put_together(name, question, options, letters.index(gold)) == (prompt, gold)

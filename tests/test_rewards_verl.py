@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -23,8 +26,11 @@ from verl.trainer.ppo.reward import load_reward_manager
 from luffy.errors import InputError
 from luffy.rewards import Reason, gate_warning
 from luffy.rewards.custom import load_reward
+from luffy.training_report import GREEDY_SUFFIX
+from verl.mix_src import preflight
 from verl.mix_src.reward import METRIC_OF_REASON, MixRewardManager, stripped_tokens
 
+ROOT = Path(__file__).resolve().parent.parent
 MAX_LENGTH = 64
 EOS = "<|im_end|>"
 PROMPT = [1, 2, 3]
@@ -167,6 +173,43 @@ def test_a_custom_function_replaces_the_verifier(tmp_path: Path) -> None:
     assert inspect.iscoroutinefunction(load_reward(path))
 
 
+def documented(language: str) -> list[str]:
+    """The blocks of the docs' section on own rewards."""
+    section = (ROOT / "docs" / "rewards.md").read_text().split("## A reward of your own")[1].split("## ")[0]
+    return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_documented_reward_works_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (function,), (command,), (block,) = documented("python"), documented("bash"), documented("yaml")
+    (tmp_path / "my_reward.py").write_text(function)
+    monkeypatch.chdir(tmp_path)
+    overrides = shlex.split(command)[2:]
+    preflight.check_overrides(overrides)
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        config = compose("mix_ppo", overrides=["profile=cpu", *overrides])
+    custom = OmegaConf.to_container(config.reward.custom_reward_function)
+    assert custom == OmegaConf.to_container(OmegaConf.create(block).reward.custom_reward_function)
+    load_reward(custom["path"], custom["name"], custom["reward_kwargs"])
+    tokenizer = make_tokenizer(thought_special=False)
+    manager = load_reward_manager(make_config(custom_reward_function=custom), tokenizer)
+    rows = [
+        make_row(tokenizer, "<think>\nhm</think>\nSo \\boxed{3}." + EOS, "3", source="math_greedy"),
+        make_row(tokenizer, "4", "3"),
+    ]
+    right, wrong = judge(manager, *rows)
+    assert right["reward_extra_info"] == {"score": 1.1, "acc": 1.0, "short": 1.0}
+    assert wrong["reward_extra_info"] == {"score": 0.0, "acc": 0.0, "short": 0.0}
+
+
+def test_a_custom_function_sees_the_rows_own_source_and_a_bare_number_is_no_accuracy(tmp_path: Path) -> None:
+    path = tmp_path / "reward.py"
+    path.write_text("def compute_score(data_source, **others): return {'mine': 2.5}.get(data_source, -1)\n")
+    tokenizer = make_tokenizer(thought_special=False)
+    manager = load_reward_manager(make_config(custom_reward_function={"path": str(path), "name": "compute_score"}), tokenizer)
+    (output,) = judge(manager, make_row(tokenizer, "x" + EOS, "3", source="mine" + GREEDY_SUFFIX))
+    assert output == {"reward_score": 2.5, "reward_extra_info": {"score": 2.5}}
+
+
 def test_a_custom_function_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "reward.py"
     with pytest.raises(InputError, match="no reward function file"):
@@ -176,6 +219,12 @@ def test_a_custom_function_is_checked(tmp_path: Path) -> None:
         load_reward(path)
     with pytest.raises(InputError, match="cannot be called with data_source, solution_str, ground_truth, extra_info"):
         load_reward(path, "score")
+    path.write_text("def compute_score(data_source, solution_str, ground_truth, extra_info, bonus): return bonus\n")
+    load_reward(path, keywords={"bonus": 1})
+    with pytest.raises(InputError, match="bonus"):
+        load_reward(path)
+    with pytest.raises(InputError, match="bonsu"):
+        load_reward(path, keywords={"bonsu": 1})
     path.write_text("1/0")
     with pytest.raises(InputError, match="does not load: ZeroDivisionError"):
         load_reward(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from luffy.comparison.collect import ENTROPY, HELD_OUT, LENGTH, PROBABILITY, REWARD, CellResult
 from luffy.comparison.methods import METHODS
-from luffy.figures import figure, legend
+from luffy.figures import figure, legend, line, share_axis, step_axis, value_axis
 
 PICTURES = {  # file name: metric, label of the vertical axis
     "heldout": (HELD_OUT, "held-out avg@8"),
@@ -17,6 +17,8 @@ PICTURES = {  # file name: metric, label of the vertical axis
     "response_length": (LENGTH, "response length (tokens)"),
     "demonstration_probability": (PROBABILITY, "probability of a demonstration's token"),
 }
+
+SHARES = (HELD_OUT, REWARD, PROBABILITY)
 
 
 def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], folder: Path) -> list[str]:
@@ -46,8 +48,8 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
             for color, title, points in lines:
                 if points:
                     _line(axes, points, title, color)
-            axes.set(xlabel="step", ylabel=label)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            step_axis(axes)
+            share_axis(axes, label) if metric in SHARES else value_axis(axes, label)
             legend(axes)
         drawn.append(name)
     return drawn
@@ -68,5 +70,5 @@ def _color(method: str, place: int) -> str:
 
 def _line(axes, points: Sequence[tuple[int, float, float, float]], title: str, color: str) -> None:
     steps, means, low, high = zip(*points, strict=True)
-    axes.plot(steps, means, label=title, color=color, marker="o" if len(steps) < 10 else None, markersize=3)
+    line(axes, steps, means, label=title, color=color)
     axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,16 @@ ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
 """What every reward function is called with, by keyword."""
 
 
-def load_reward(path: str | Path, name: str = "compute_score") -> Callable[..., Any]:
+def load_reward(
+    path: str | Path, name: str = "compute_score", keywords: Mapping[str, Any] | None = None
+) -> Callable[..., Any]:
     """Load a reward function and check that it can be called as it will be.
 
     Args:
         path: Python file.
         name: the function in it; plain or ``async``; it takes ``ARGUMENTS`` by keyword, and returns a number or a dict
             with ``score``.
+        keywords: what else it is called with (``reward_kwargs``).
 
     Returns:
         The function.
@@ -42,13 +45,12 @@ def load_reward(path: str | Path, name: str = "compute_score") -> Callable[..., 
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(f"{path} has no function {name}: define it, or name another")
-    _check_arguments(function, f"{path}:{name}")
+    _check_arguments(function, (*ARGUMENTS, *(keywords or ())), f"{path}:{name}")
     return function
 
 
-def _check_arguments(function: Callable[..., Any], where: str) -> None:
+def _check_arguments(function: Callable[..., Any], names: tuple[str, ...], where: str) -> None:
     try:
-        inspect.signature(function).bind(**dict.fromkeys(ARGUMENTS))
+        inspect.signature(function).bind(**dict.fromkeys(names))
     except TypeError as error:
-        expected = ", ".join(ARGUMENTS)
-        raise InputError(f"{where} cannot be called with {expected} ({error}): take these, or **kwargs") from error
+        raise InputError(f"{where} cannot be called with {', '.join(names)} ({error}): take these, or **kwargs") from error

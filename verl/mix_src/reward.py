@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -41,6 +42,8 @@ class MixRewardManager(NaiveRewardManager):
     def __init__(self, config: DictConfig, tokenizer: Any, compute_score: Any, **others: Any) -> None:
         super().__init__(config, tokenizer, compute_score, **others)
         self._custom = config.reward.custom_reward_function.path is not None
+        if self._custom:
+            self.compute_score = under_own_source(self.compute_score)
         self._max_length = int(config.data.max_response_length)
         self._stripped = stripped_tokens(tokenizer)
         self._options = reward_options(config)
@@ -58,7 +61,10 @@ class MixRewardManager(NaiveRewardManager):
             ``reward_score`` and ``reward_extra_info``: see :func:`score_row`.
         """
         if self._custom:
-            return await super().run_single(data)
+            judged = await super().run_single(data)
+            if "score" not in judged["reward_extra_info"]:  # a bare number, which veRL calls accuracy, whatever it is
+                judged["reward_extra_info"] = {"score": judged["reward_score"]}
+            return judged
         row = data[-1]
         response = row.batch["responses"]
         length = int(row.batch["attention_mask"][-response.shape[-1] :].sum())
@@ -84,6 +90,19 @@ class MixRewardManager(NaiveRewardManager):
             thought_gate=self._options.thought_gate,
             truncated=len(ids) >= self._max_length and not stopped,
         )
+
+
+def under_own_source(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's reward function, called with the row's own ``data_source`` where a greedy validation row has another.
+
+    Args:
+        function: plain or ``async``; what it returns is returned, and may be awaited as before.
+    """
+
+    def call(*, data_source: Any, **others: Any) -> Any:
+        return function(data_source=str(data_source).removesuffix(GREEDY_SUFFIX), **others)
+
+    return call
 
 
 def reward_options(config: DictConfig) -> RewardOptions:

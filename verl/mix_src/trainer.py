@@ -134,7 +134,8 @@ class MixTrainer:
     ) -> dict[str, float]:
         # veRL bootstraps each number, a second for each thousand samples; a mean is enough for the verifier's reasons.
         shares = {name: values for name, values in infos.items() if name.startswith(REASON_PREFIX)}
-        same = ("score", "reward") if "acc" in infos else ()
+        own = self.config.reward.custom_reward_function.path is not None  # its score need not be the accuracy
+        same = ("score", "reward") if "acc" in infos and not own else ("score",)
         others = {name: values for name, values in infos.items() if name not in shares and name not in same}
         metrics = super()._val_metrics_update(data_sources, uids, others, turns, **kwargs)
         return metrics | validation_shares(data_sources, shares)

@@ -145,8 +145,9 @@ def _upstream(config: DictConfig) -> None:
 
 def _reward(config: DictConfig) -> None:
     reward_options(config)
-    if custom := config.reward.custom_reward_function.path:
-        load_reward(custom, config.reward.custom_reward_function.name)
+    custom = config.reward.custom_reward_function
+    if custom.path:
+        load_reward(custom.path, custom.name, custom.get("reward_kwargs"))
 
 
 CHECKS: tuple[Check, ...] = (
