@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # One setting of LUFFY varied on the embedded example: ablation.sh gamma|n_demonstrations|prefix|on_demand|clip
-#   [--seeds 0 1 2] [--steps N] [--output_dir outputs/ablations] [--document FILE]. Started again, it goes on where it was.
+#   [--seeds 0 1 2] [--steps N] [--dry_run] [--output_dir outputs/ablations] [--document FILE]. Started again, it goes on where it was.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh

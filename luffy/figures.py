@@ -27,7 +27,7 @@ STYLE = {
 PANEL = (4.8, 3.4)  # inches of one panel
 MOST_INSIDE = 6  # lines that a legend inside of the axes names
 LEGEND_INCHES = 2.2  # width of one beside them
-FEW = 30  # points of a line that is drawn with marks
+FEW = 12  # points of a line that is drawn with marks
 
 
 @contextmanager
@@ -59,8 +59,12 @@ def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0]) -> Ite
 
 
 def line(axis: Axes, xs: Sequence[float], ys: Sequence[float], **options: Any) -> None:
-    """A line whose points are marked where they are few, so that a single one is seen as well."""
-    axis.plot(xs, ys, marker="o" if len(xs) < FEW else None, markersize=4, clip_on=False, zorder=3, **options)
+    """A line whose points are marked where they are few; a later one does not hide an earlier one at the same points."""
+    before = len(axis.lines)
+    marks: dict[str, Any] = {"marker": "o" if len(xs) < FEW else None, "markersize": 4}
+    if 0 < before < 4 and len(xs) < FEW:
+        marks |= {"markersize": 4 + 3 * before, "fillstyle": "none"}
+    axis.plot(xs, ys, linestyle=("-", "--", ":", "-.")[before] if before < 4 else "-", clip_on=False, zorder=3, **marks, **options)
 
 
 def step_axis(axis: Axes, label: str = "step") -> None:
@@ -84,6 +88,8 @@ def value_axis(axis: Axes, label: str) -> None:
     axis.set_ylabel(label)
     if low >= 0:
         axis.set_ylim(0, 1.05 * high if high > 0 else 1.0)
+    else:
+        _widen(axis.set_ylim, (low, high), max(1.0, abs(low)))
 
 
 def _widen(set_limits: Any, interval: Sequence[float], least: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from luffy.comparison.cells import PARTS, Cell, plan
 from luffy.comparison.commands import training_command
+from luffy.comparison.estimate import estimate, seconds
 from luffy.comparison.layout import Layout
 from luffy.comparison.methods import ABLATIONS, METHODS, ablation
 from luffy.comparison.regimes import MAIN, REGIMES
@@ -186,3 +188,27 @@ def test_plan_is_whole_seeds_and_checked():
 def test_names_are_unique():
     every = [method.name for method in METHODS.values()] + [m.name for name in ABLATIONS for m in ablation(name)]
     assert len(set(every)) == len(every)
+
+
+def test_the_estimate_is_near_what_was_seen(tmp_path):
+    layout = Layout(tmp_path)
+    short, regimes = (estimate(plan(names, [0, 1, 2]), layout) for names in (PARTS["short"], ("wrong_traces", "teachers")))
+    assert short.cells == 24 and short.finished == 0
+    assert short.seconds / 60 == pytest.approx(71, rel=0.15) and regimes.seconds / 60 == pytest.approx(27 + 1.5, rel=0.15)
+
+
+def test_finished_cells_cost_nothing_more(trial):
+    cells = plan(("main",), [0])
+    before = estimate(cells, trial.layout)
+    trial.run(cells[:2])
+    after = estimate(cells, trial.layout)
+    assert after.finished == 2 and after.seconds == pytest.approx(before.seconds - sum(map(seconds, cells[:2])))
+    assert "6 cells, 2 of them finished already; the other 4: about" in after.lines()[0]
+
+
+@pytest.mark.parametrize(("words", "says"), [(["run", "--part", "main"], "main/sft_rl/seed2"), (["ablation", "gamma"], "γ 0.05")])
+def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, words, says):
+    command = [sys.executable, "-m", "luffy.comparison", *words, "--dry_run", "--output_dir", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert says in done.stderr and "minutes on 2 cores" in done.stderr and "MB of disk" in done.stderr
+    assert not (tmp_path / "out").exists()

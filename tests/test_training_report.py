@@ -71,4 +71,4 @@ def test_axes_at_the_borders(tmp_path, monkeypatch, steps, value):
         assert left <= min(steps) and max(steps) <= right and left < right
         assert all(text.lstrip("−").isdigit() for text in ticks)  # whole steps
         assert low == 0 and high >= max(value, 0.1) and (high == 1.0 or name not in ("heldout_accuracy", "demonstration_probability"))
-        assert (marker == "o") == (len(steps) < 30)
+        assert (marker == "o") == (len(steps) < figures.FEW)

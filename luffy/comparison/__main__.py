@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ from types import FrameType
 
 from luffy.command_line import run
 from luffy.comparison.cells import PARTS, Cell, plan, plan_variants
+from luffy.comparison.estimate import estimate, table
 from luffy.comparison.layout import Layout
 from luffy.comparison.methods import ABLATIONS, ablation
 from luffy.comparison.regimes import MAIN, REGIMES
 from luffy.comparison.report import write_report
 from luffy.comparison.runner import Runner
+from luffy.errors import InputError
 
 EXIT_FAILED = 1
 
@@ -43,6 +46,7 @@ def _add_shared(action: argparse.ArgumentParser, folder: Path) -> None:
     action.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     action.add_argument("--steps", type=int, help="training steps of every cell (default: the regime's)")
     action.add_argument("--output_dir", type=Path, default=folder, help=f"runs and data (default: {folder})")
+    action.add_argument("--dry_run", action="store_true", help="say which cells would run, how long and on how much disk, and stop")
     action.add_argument("--document", type=Path, help="the report (default: in the output folder)")
 
 
@@ -60,11 +64,25 @@ def main() -> int:
         cells = plan(names, arguments.seeds, steps=arguments.steps)
         title = "The methods in miniature" + ("" if MAIN.name in names else ": other regimes")
         default, command = "report.md", "exp_scripts/compare.sh"
+    if arguments.action != "report" or arguments.dry_run:
+        _announce(cells, layout, every=arguments.dry_run)
+    if arguments.dry_run:
+        return 0
     failures = {} if arguments.action == "report" else Runner(layout).run(cells)
     document = arguments.document or arguments.output_dir / default
     missing = write_report(cells, layout, document, title=title, command=command, conclusions=conclusions)
     _conclude(cells, missing, failures, document)
     return EXIT_FAILED if failures else 0
+
+
+def _announce(cells: Sequence[Cell], layout: Layout, *, every: bool) -> None:
+    foreseen = estimate(cells, layout)
+    for text in (*(table(cells, layout) if every else ()), *foreseen.lines()):
+        logger.info("%s", text)
+    folder = next(path for path in (layout.folder.absolute(), *layout.folder.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free / 1e6
+    if free < foreseen.megabytes:
+        raise InputError(f"{folder} has {free:.0f} MB free, and the cells need about {foreseen.megabytes:.0f}; give another --output_dir")
 
 
 def _conclude(cells: Sequence[Cell], missing: Sequence[Cell], failures: dict[str, str], document: Path) -> None:

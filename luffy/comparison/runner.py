@@ -55,7 +55,6 @@ class Runner:
             Names of the failed cells, each with a line that says what failed.
         """
         todo = [cell for cell in cells if not self._layout.is_finished(cell)]
-        logger.info("%d cells, %d of them finished already", len(cells), len(cells) - len(todo))
         for cell in todo:
             self._check_folder(cell)
         for cell in {(cell.regime.name, cell.seed): cell for cell in todo}.values():
