@@ -140,8 +140,9 @@ def prepare_measured(source: Path, workers: int) -> dict[str, float]:
     output = source.with_suffix(".out.parquet")
     start, processor = time.perf_counter(), processor_seconds()
     with verifier(workers=workers, thought_gate=True) as verify:
+        verify.grader.grade_batch = timed("verify", verify.grader.grade_batch)
         options = FilterOptions(max_response_length=1 << 20)
-        row_filter = Filter(options, counter=counter, verify=timed("verify", verify), evaluation=EvaluationPrompts())
+        row_filter = Filter(options, counter=counter, verify=verify, evaluation=EvaluationPrompts())
         row_filter.apply = timed("filter", row_filter.apply)
         report = prepare([opened], output, row_filter, PrepareOptions(filter=options))
     total = time.perf_counter() - start

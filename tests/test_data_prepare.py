@@ -290,3 +290,44 @@ def test_two_runs_never_write_the_same_output(tmp_path):
         WorkFolder(tmp_path / "t.parquet", {}),
     ):
         pass
+
+
+def test_a_wrong_answer_says_what_was_found_and_asked_for(monkeypatch, tmp_path, output):
+    rows = [problem(1, trace("3")), problem(2, "<think>\nno\n</think>\nI do not know."), problem(3, trace("4"))]
+    source = write_lines(tmp_path / "a.jsonl", rows)
+    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output, "--num-workers", 1) == 0
+    listed = [json.loads(line) for line in (output.parent / "train_report" / "dropped.jsonl").read_text().splitlines()]
+    details = {drop["row"]: (drop["reason"], drop["detail"]) for drop in listed if drop["trace"] is not None}
+    assert details[0] == ("wrong_answer", "found '3'; asked for '2'")
+    assert details[1][0] in ("wrong_answer", "unverifiable") and details[1][1].endswith("asked for '3'")
+    assert 2 not in details
+
+
+def test_a_gold_that_cannot_be_read_is_dropped_or_kept(monkeypatch, tmp_path, output):
+    source = write_lines(tmp_path / "a.jsonl", [problem(1, trace("\\frac{1}{"), answer="\\frac{1}{"), problem(2, trace("3"))])
+    command = ["prepare_train.py", "--source", source, "--output", output, "--num-workers", 1]
+    assert run_script(monkeypatch, *command) == 0
+    assert report_of(output)["dropped_rows"] == {"unreadable_answer": 1}
+    assert run_script(monkeypatch, *command, "--keep-unreadable", "--no-verify") == 0
+    assert len(read_rows(output)) == 2
+
+
+def test_without_the_filter_every_row_is_written_as_it_is(monkeypatch, tmp_path, output, caplog):
+    rows = [
+        problem(1, trace("3"), "no tags", "no tags"),
+        problem(1, trace("2"), answer="7"),
+        problem(1, trace("2"), answer="7"),
+        problem(2, answer=""),
+    ]
+    source = write_lines(tmp_path / "a.jsonl", rows)
+    sets = write_lines(tmp_path / "e.jsonl", [{"problem": QUESTION.format(1), "answer": "2"}])
+    command = ["prepare_train.py", "--source", source, "--output", output, "--eval-files", sets]
+    with caplog.at_level("INFO"):
+        assert run_script(monkeypatch, *command, "--no-filter") == 0
+    assert "every row is written as it is" in caplog.text
+    written = read_rows(output)
+    assert [[message["content"] for message in row["target"] or ()] for row in written] == [r["generations"] for r in rows]
+    assert [row["reward_model"]["ground_truth"] for row in written] == ["2", "7", "7", ""]
+    report = report_of(output)
+    assert (report["rows_in"], report["rows_out"], report["dropped_rows"], report["dropped_traces"]) == (4, 4, {}, {})
+    assert report["overlaps"] == {"exact: e": 3}  # said, and kept

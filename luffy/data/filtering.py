@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from luffy.data import reasons
+from luffy.data.encoded_text import shown
 from luffy.data.example import Example
 from luffy.data.lengths import TokenCounter
-from luffy.data.overlap import EvaluationPrompts
+from luffy.data.overlap import EvaluationPrompts, Overlap
 from luffy.data.text_keys import prompt_key
 from luffy.data.think_tags import think_tag_fault
-from luffy.data.verification import Verify, unreadable_golds
+from luffy.data.verification import Verify
+from luffy.rewards.verdict import Reason
 from luffy.traces import THINK_OPEN, Trace
 
 
@@ -24,12 +26,16 @@ class FilterOptions:
         max_response_length: tokens of (trace + EOS); checked where there is a tokenizer.
         think_tags: whether each trace must open and close its thought.
         traces: whether rows carry traces; without them a row needs none (the complement set).
+        keep_unreadable: keep rows whose gold answer the verifier cannot read.
+        keep_all: keep every row and trace as it is; they are only measured.
     """
 
     max_prompt_length: int = 1024
     max_response_length: int = 8192
     think_tags: bool = True
     traces: bool = True
+    keep_unreadable: bool = False
+    keep_all: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +67,7 @@ class Judged:
         kept: positions of the traces that are still in.
         trace_lengths: tokens (or characters without a tokenizer) of the traces that were measured, by position.
         prompt_length: tokens (or characters) of the rendered prompt.
-        overlap: where in the evaluation sets the prompt is, or empty.
+        overlap: where in the evaluation sets the prompt is.
     """
 
     row: int
@@ -70,7 +76,7 @@ class Judged:
     trace_lengths: dict[int, int] = field(default_factory=dict)
     rendered: str = ""
     prompt_length: int = 0
-    overlap: str = ""
+    overlap: Overlap | None = None
 
 
 class Filter:
@@ -115,13 +121,18 @@ class Filter:
         """
         rows = [Judged(row=row, example=e, kept=list(range(len(e.traces)))) for row, e in examples]
         drops: list[Drop] = []
-        rows = _sift(rows, drops, self._prompt_fault)
+        if not self._options.keep_all:
+            rows = _sift(rows, drops, self._prompt_fault)
         self._measure_prompts(rows)
+        if self._options.keep_all:
+            self._mark_overlaps(rows)
+            self._measure_traces(rows)
+            return rows, drops
         rows = _sift(rows, drops, self._length_fault)
-        for row in rows:
-            row.overlap = self._evaluation.find(row.example.question) or ""
+        self._mark_overlaps(rows)
+        rows = self._with_readable_gold(rows, drops)
         if not self._options.traces:
-            return self._with_readable_gold(rows, drops), drops
+            return rows, drops
         _sift_traces(rows, drops, self._text_fault)
         self._measure_traces(rows)
         _sift_traces(rows, drops, self._trace_length_fault)
@@ -129,6 +140,10 @@ class Filter:
         return _sift(
             rows, drops, lambda row: None if row.kept else (reasons.NO_TRACE_LEFT, f"of {len(row.example.traces)}")
         ), drops
+
+    def _mark_overlaps(self, rows: list[Judged]) -> None:
+        for row in rows:
+            row.overlap = self._evaluation.find(row.example.question)
 
     def _prompt_fault(self, row: Judged) -> tuple[str, str] | None:
         if not row.example.question.strip():
@@ -152,14 +167,14 @@ class Filter:
         return (reasons.PROMPT_TOO_LONG, f"{row.prompt_length} tokens") if too_long else None
 
     def _with_readable_gold(self, rows: list[Judged], drops: list[Drop]) -> list[Judged]:
-        if self._verify is None:
+        if self._verify is None or self._options.keep_unreadable:
             return rows
-        golds = [(row.example.gold, row.example.data_source) for row in rows]
-        unreadable = {
-            row.row: reason for row, reason in zip(rows, unreadable_golds(golds, self._verify), strict=True) if reason
-        }
+        readable = self._verify.readable([(row.example.gold, row.example.data_source) for row in rows])
+        unreadable = {row.row for row, can_be_read in zip(rows, readable, strict=True) if not can_be_read}
         return _sift(
-            rows, drops, lambda row: (reasons.UNREADABLE_ANSWER, unreadable[row.row]) if row.row in unreadable else None
+            rows,
+            drops,
+            lambda row: (reasons.UNREADABLE_ANSWER, shown(row.example.gold)) if row.row in unreadable else None,
         )
 
     def _text_fault(self, row: Judged, position: int) -> tuple[str, str] | None:
@@ -199,9 +214,11 @@ class Filter:
             verdict = by_place[row.row, position]
             if verdict.correct:
                 return None
-            return (
-                (reasons.WRONG_ANSWER, "") if verdict.reason == "wrong" else (reasons.UNVERIFIABLE, str(verdict.reason))
-            )
+            asked = f"asked for {shown(row.example.gold)}"
+            if verdict.reason is not Reason.WRONG:
+                return reasons.UNVERIFIABLE, f"{verdict.reason}; {asked}"
+            found = "something else" if verdict.answer is None else shown(verdict.answer)
+            return reasons.WRONG_ANSWER, f"found {found}; {asked}"
 
         _sift_traces(rows, drops, fault)
 

@@ -25,7 +25,7 @@ FAULTS = {
     "prompt_too_long": (ERROR, "the prompt has {length} tokens, the limit is {limit}; drop the row"),
     "chat_template": (ERROR, "{reason}; mend the messages"),
     "gold_missing": (ERROR, "reward_model.ground_truth is null or empty, so every reward would be 0; drop the row"),
-    "gold_unreadable": (ERROR, "the verifier cannot read the gold answer '{gold}' ({reason}); mend it or drop the row"),
+    "gold_unreadable": (ERROR, "the verifier cannot read the gold answer '{gold}' as a whole; mend it or drop the row"),
     "reward_style": (WARNING, "reward_model.style is {style!r}; write 'rule'"),
     "data_source_missing": (ERROR, "column 'data_source' is null or empty; rewards and metrics go by it"),
     "ability_missing": (WARNING, "column 'ability' is null or empty; write 'math'"),

@@ -116,12 +116,13 @@ def _shard(
     rows = batch.attempts()
     examples = list(_read(source, file, batch.first_row, rows, drops, options.drop_malformed))
     judged, dropped = row_filter.apply(examples)
-    entries = [entry for row in judged for entry in _entries(row)]
+    own = str(file) if options.filter.keep_all else None
+    entries = [entry for row in judged for entry in _entries(row, own)]
     summary = {
         "rows": len(rows),
         "traces": sum(len(example.traces) for _, example in examples),
         "drops": [asdict(drop) for drop in (*drops, *dropped)],
-        "overlaps": [[row.row, row.overlap] for row in judged if row.overlap],
+        "overlaps": [[row.row, row.overlap.place, row.overlap.detail] for row in judged if row.overlap],
     }
     return pa.Table.from_pylist(entries, schema=ENTRIES), summary
 
@@ -147,13 +148,14 @@ def _refuse_malformed(summary: dict[str, Any]) -> None:
             raise InputError(f"{drop['detail']}{_DROP_MALFORMED}")
 
 
-def _entries(row: Judged) -> Iterator[dict[str, Any]]:
+def _entries(row: Judged, own: str | None) -> Iterator[dict[str, Any]]:
+    """A row's entries; with keys of its ``own`` (its file), so that it merges with no other."""
     example = row.example
     shared = {
         "row": row.row,
-        "key": prompt_key(example.question),
+        "key": prompt_key(example.question) if own is None else digest(f"{own} {row.row}"),
         "gold": example.gold,
-        "overlap": row.overlap,
+        "overlap": row.overlap.place if row.overlap else "",
         "prompt_length": row.prompt_length,
         "prompt": example.prompt,
         "data_source": example.data_source,
@@ -164,7 +166,7 @@ def _entries(row: Judged) -> Iterator[dict[str, Any]]:
     for position in row.kept:
         trace = example.traces[position]
         yield shared | {
-            "trace_key": digest(trace.text.strip()),
+            "trace_key": digest(trace.text.strip() if own is None else str(position)),
             "trace_length": row.trace_lengths[position],
             "trace": trace.text,
             "source": trace.source,

@@ -14,7 +14,7 @@ from luffy.data.filtering import Filter, FilterOptions
 from luffy.data.layout import ColumnNames
 from luffy.data.lengths import TokenCounter, load_tokenizer
 from luffy.data.merge import MergeOptions
-from luffy.data.overlap import EvaluationPrompts, read_evaluation_prompts
+from luffy.data.overlap import THRESHOLD, EvaluationPrompts, read_evaluation_prompts
 from luffy.data.prepare import PrepareOptions, prepare
 from luffy.data.report import format_report, report_folder
 from luffy.data.source import Source, SourceSpec, open_source
@@ -99,8 +99,14 @@ def _add_source_arguments(parser: argparse.ArgumentParser, *, source: list[str],
     add(
         "--on-overlap",
         choices=("error", "drop", "keep"),
-        default="error",
-        help="for prompts that are in an evaluation set; default: %(default)s",
+        help="for prompts that are in an evaluation set; default: error (with --no-filter: keep)",
+    )
+    add(
+        "--overlap-threshold",
+        type=_share,
+        default=THRESHOLD,
+        help="share of equal characters from which a problem with the same numbers is in an evaluation set; 1 asks for "
+        "the whole problem, within other sentences or not; default: %(default)s",
     )
     add("--drop-malformed", action="store_true", help="leave out rows with values of a wrong type, instead of stopping")
     add("--max-samples", type=_positive, help="write at most this many prompts")
@@ -122,11 +128,17 @@ def _add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--max-traces", type=_positive, help="keep at most this many traces a prompt")
     add("--no-think-tags", action="store_true", help="accept traces without <think> and </think>")
+    add(
+        "--no-filter",
+        action="store_true",
+        help="write every row and trace as it is, in the columns of a training file: nothing is checked, left out or merged",
+    )
 
 
 def _add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--no-verify", action="store_true", help="do not ask the verifier about traces and gold answers")
+    add("--keep-unreadable", action="store_true", help="keep rows whose gold answer the verifier cannot read")
     add(
         "--num-workers",
         type=_positive,
@@ -157,11 +169,19 @@ def prepare_from_arguments(
         max_response_length=arguments.max_response_length if traces else 0,
         think_tags=traces and not arguments.no_think_tags,
         traces=traces,
+        keep_unreadable=arguments.keep_unreadable,
+        keep_all=getattr(arguments, "no_filter", False),
     )
+    if traces:
+        logger.info(
+            "every row is written as it is (--no-filter)"
+            if filter_options.keep_all
+            else "rows and traces go through the filter, those of the published set as well; --no-filter writes them as they are"
+        )
     with contextlib.ExitStack() as stack:
         gate = traces and not arguments.no_think_tags
         pool = verifier(workers=arguments.num_workers, time_limit_s=arguments.time_limit, thought_gate=gate)
-        verify = None if arguments.no_verify else stack.enter_context(pool)
+        verify = None if arguments.no_verify or filter_options.keep_all else stack.enter_context(pool)
         counter = TokenCounter(tokenizer) if tokenizer else None
         row_filter = Filter(filter_options, counter=counter, verify=verify, evaluation=evaluation, excluded=excluded)
         options = _options(arguments, filter_options, settings=_settings(arguments, traces, evaluation, excluded))
@@ -211,7 +231,7 @@ def _evaluation(arguments: argparse.Namespace) -> EvaluationPrompts:
         logger.warning(
             "overlap with evaluation sets is not checked: there are no --eval-files (data/prepare_eval.py makes one)"
         )
-    return read_evaluation_prompts(files)
+    return read_evaluation_prompts(files, arguments.overlap_threshold)
 
 
 def _options(
@@ -220,7 +240,7 @@ def _options(
     return PrepareOptions(
         filter=filter_options,
         merge=MergeOptions(
-            on_overlap=arguments.on_overlap,
+            on_overlap=arguments.on_overlap or ("keep" if filter_options.keep_all else "error"),
             max_traces=getattr(arguments, "max_traces", None),
             max_samples=arguments.max_samples,
             shuffle=arguments.shuffle,
@@ -250,4 +270,11 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not positive")
+    return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in (0, 1]")
     return number

@@ -47,7 +47,7 @@ class Report:
 
     Attributes:
         unit: of the lengths: "tokens", or "characters" where no tokenizer was given.
-        overlaps: prompts found in evaluation sets, by how ("exact: NAME", "normalised: NAME").
+        overlaps: prompts found in evaluation sets, by how (:class:`luffy.data.overlap.Overlap`) and set: "exact: NAME".
         teachers: traces of the output by teacher.
         traces_per_row: rows of the output by their number of traces.
         settings: what the filter was told, and the files that it read.
@@ -75,7 +75,7 @@ def build_report(work: WorkFolder, plan: MergePlan, *, unit: str) -> Report:
     dropped_rows, dropped_traces = Counter(plan.dropped_rows), Counter(plan.dropped_traces)
     for summary in work.summaries():
         rows, traces = rows + summary["rows"], traces + summary["traces"]
-        overlaps.update(place for _, place in summary["overlaps"])
+        overlaps.update(place for _, place, _ in summary["overlaps"])
         for drop in summary["drops"]:
             if drop["trace"] is None:
                 dropped_rows[drop["reason"]] += 1
@@ -110,7 +110,7 @@ def list_drops(work: WorkFolder, plan: MergePlan, origins: Sequence[Path]) -> It
     """
     overlaps: dict[tuple[int, int], str] = {}
     for shard, summary in enumerate(work.summaries()):
-        overlaps |= {(shard, row): place for row, place in summary["overlaps"]}
+        overlaps |= {(shard, row): f"{place} ({how})" if how else place for row, place, how in summary["overlaps"]}
         for drop in summary["drops"]:
             yield {"file": str(origins[shard]), **{key: drop[key] for key in ("row", "trace", "reason", "detail")}}
     for shard, row, reason in plan.drops:

@@ -12,7 +12,7 @@ from luffy.data.lengths import TokenCounter
 from luffy.data.prompt_checks import LabelChecker, PromptChecker
 from luffy.data.text_checks import TextChecker, is_message
 from luffy.data.trace_checks import TraceChecker, trace_texts
-from luffy.data.verification import Verify, unreadable_golds
+from luffy.data.verification import Verify
 from luffy.errors import InputError
 from luffy.traces import PROMPT, TARGET, TARGET_PROBS, THINK_CLOSE, THINK_OPEN
 
@@ -96,9 +96,9 @@ def _check_lengths(rows: dict[int, Row], counter: TokenCounter, limits: Limits) 
 
 def _check_answers(rows: dict[int, Row], verify: Verify) -> Iterator[Finding]:
     golds = {number: (_gold(row), row[schema.DATA_SOURCE] or "") for number, row in rows.items() if _gold(row)}
-    for number, reason in zip(list(golds), unreadable_golds(list(golds.values()), verify), strict=True):
-        if reason:
-            yield finding(number, "gold_unreadable", gold=golds.pop(number)[0][:_SHOWN_CHARS], reason=reason)
+    for number, readable in zip(list(golds), verify.readable(list(golds.values())), strict=True):
+        if not readable:
+            yield finding(number, "gold_unreadable", gold=golds.pop(number)[0][:_SHOWN_CHARS])
     traces = [(number, i, text) for number in golds for i, text in trace_texts(rows[number])]
     verdicts = verify([(text, *golds[number]) for number, _, text in traces])
     for (number, i, _), verdict in zip(traces, verdicts, strict=True):
