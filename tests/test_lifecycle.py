@@ -17,7 +17,7 @@ from luffy.errors import InputError
 from verl.mix_src import shared_memory
 from verl.mix_src.lifecycle import supervised
 from verl.mix_src.parts import PLACES, parts
-from verl.mix_src.run_identity import folder_of_its_own
+from verl.mix_src.run_identity import RUN_NAME, folder_of_its_own, new_run_name, own_socket, remove_sockets
 
 NOBODY = 65534
 DRIVER = Path(__file__).parent / "watched_run.py"
@@ -85,8 +85,10 @@ def files() -> dict[str, Path]:
 def _use(files: dict[str, Path]) -> None:
     """A run whose process has files open, of which it has not made all."""
     with supervised():
-        for name in ("own", "unused"):
-            files[name].write_text("of this user")
+        for name in ("own", "unused", "foreign"):
+            files[name].write_text("newer than the run")
+        if os.geteuid() == 0:
+            os.chown(files["foreign"], NOBODY, NOBODY)
         names = [str(files[name]) for name in ("own", "foreign", "before")]
         holder = subprocess.Popen(
             [sys.executable, "-c", "import sys, time; held = [open(name) for name in sys.argv[1:]]; print(flush=True); time.sleep(60)", *names],
@@ -97,17 +99,9 @@ def _use(files: dict[str, Path]) -> None:
 
 def test_only_own_files_that_the_run_used_are_removed(files: dict[str, Path]) -> None:
     files["before"].write_text("was there")
-    files["foreign"].write_text("of another user")
-    if os.geteuid() == 0:
-        os.chown(files["foreign"], NOBODY, NOBODY)
-    else:
-        files["foreign"].unlink()  # an ordinary user cannot make one
-        files["foreign"] = files["before"]
-    before, shared_memory_files = files["foreign"].stat(), set(os.listdir(shared_memory.FOLDER))
     _use(files)
-    assert not files["own"].exists()
-    assert files["unused"].exists() and files["before"].exists() and files["foreign"].stat().st_ino == before.st_ino
-    assert set(os.listdir(shared_memory.FOLDER)) - shared_memory_files == {files["unused"].name}
+    left = {name for name, file in files.items() if file.exists()}
+    assert left == {"unused", "before"} | ({"foreign"} if os.geteuid() == 0 else set())  # only root can make one of another user
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
@@ -130,9 +124,28 @@ def test_an_ordinary_user_leaves_roots_files(files: dict[str, Path], tmp_path: P
             code = 0
         finally:
             os._exit(code)
+    while not files["own"].exists():
+        time.sleep(0.05)
     files["foreign"].write_text("of root, and newer than the run")
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert files["foreign"].exists() and not files["own"].exists()
+
+
+def test_sockets_of_two_runs_differ_and_are_removed_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    upstream = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
+    monkeypatch.delenv(RUN_NAME, raising=False)
+    assert own_socket(upstream) == upstream  # a plain run of veRL in the same environment
+    names, files = (new_run_name(), new_run_name()), []
+    for name in names:
+        monkeypatch.setenv(RUN_NAME, name)
+        address = own_socket(upstream)
+        assert address == own_socket(upstream) and len(address.removeprefix("ipc://")) < 107  # the system's limit
+        files.append(Path(address.removeprefix("ipc://")))
+        files[-1].touch()
+    remove_sockets(names[0])
+    assert [file.exists() for file in files] == [False, True]
+    remove_sockets(names[1])
+    assert not files[1].exists()
 
 
 def test_a_folder_has_one_run(tmp_path: Path) -> None:
