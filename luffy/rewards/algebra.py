@@ -9,17 +9,23 @@ import logging
 import re
 
 from math_verify import parse, verify
-from sympy import Basic, MatrixBase, Rational, pi
+from sympy import Basic, FiniteSet, Intersection, Interval, MatrixBase, Ne, Rational, Union, pi
 
 from luffy.rewards.arithmetic import replace_sympy_eval
 from luffy.rewards.equality import replace_equality
 from luffy.rewards.quantity import Unit, same_time
-from luffy.rewards.reading import Reading, read, read_numbers_exactly, settled
+from luffy.rewards.reading import Reading, read, read_numbers_exactly, scaled, settled
 from luffy.rewards.two_stage import parse_in_two_stages
 from luffy.rewards.verdict import Reason
 
 BOXED, PROSE, READABLE = "boxed", "prose", "readable"
 
+_LETTER_UNIT = re.compile(r"(.*[0-9)}])([mgshlLJNWVAKC])")
+"""A number with one letter behind it: a product, but a unit where the gold answer is a number."""
+_SCIENTIFIC = re.compile(
+    r"(?<![\w.\\^{,-])(?P<sign>-?)\s?(?P<digits>[0-9]+(?:\.[0-9]+)?)"
+    r"(?:[eE](?=[-+]?[0-9])|\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*[{(]?\s*)(?P<power>[-+]?[0-9]{1,3})[})]?(?![\w.]*[0-9])"
+)
 _OPERATION = re.compile(r"\\(?:sum|prod|int|oint|iint|lim|gcd|lcm|bmod|mod|det|max|min)(?![A-Za-z])|\\operatorname\{(?:gcd|lcm|max|min|det)\}|(?<![A-Za-z])(?:gcd|lcm)\(")
 """What is still to be done: an answer that leaves it undone may only restate the question."""
 
@@ -80,7 +86,7 @@ def same_answer(gold: Reading, answer: Reading) -> bool:
         return gold.words == answer.words
     if gold.value is None or answer.value is None:
         return False
-    if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text):
+    if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text) and r"\equiv" not in answer.text:
         return False
     if gold.clock and answer.clock and (gold.clock[1] or answer.clock[1]):
         return same_time(gold.clock, answer.clock)
@@ -89,6 +95,10 @@ def same_answer(gold: Reading, answer: Reading) -> bool:
             return gold.value == answer.value
         one, other = (gold, answer) if gold.based else (answer, gold)
         return one.based[0] == other.text.lstrip("0")
+    lettered = _LETTER_UNIT.fullmatch(answer.text)
+    if lettered and answer.unit is None and not gold.value.free_symbols:
+        answer = read(rf"{lettered[1]} \text{{{lettered[2]}}}")
+        return answer.value is not None and _same_quantity(gold, answer)
     return _same_quantity(gold, answer)
 
 
@@ -97,16 +107,14 @@ def _same_quantity(gold: Reading, answer: Reading) -> bool:
     if mine is None and its is None:
         return _same(gold.value, answer.value)
     if mine is not None and its is not None:
-        return mine.agrees(its) and _same(gold.value * _factor(mine), answer.value * _factor(its))
-    unit, with_unit, without = (mine, gold, answer) if its is None else (its, answer, gold)
-    values = [with_unit.value]
+        return mine.agrees(its) and _same(scaled(gold.value, _factor(mine)), scaled(answer.value, _factor(its)))
+    unit, value, bare = (mine, gold.value, answer.value) if its is None else (its, answer.value, gold.value)
+    values = [] if unit.changes_sense else [value]
     if unit.dimension == (("angle", 1),) and not unit.label:
-        values.append(with_unit.value * pi / 180)
+        values.append(scaled(value, pi / 180))
     if not unit.dimension and not unit.label and unit.factor != 1:
-        values = [*(values if not unit.changes_sense else ()), with_unit.value * _factor(unit)]
-    elif unit.changes_sense:
-        return False
-    return any(_same(value, without.value) if with_unit is gold else _same(without.value, value) for value in values)
+        values.append(scaled(value, _factor(unit)))
+    return any(_same(each, bare) if its is None else _same(bare, each) for each in values)
 
 
 def _factor(unit: Unit) -> Rational:
@@ -114,13 +122,31 @@ def _factor(unit: Unit) -> Rational:
 
 
 def _same(gold: Basic, answer: Basic) -> bool:
+    gold, answer = _as_set(gold, answer), _as_set(answer, gold)
     return verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
 
 
+def _as_set(value: Basic, other: Basic) -> Basic:
+    """Several numbers that a letter is not, as the set of all others, where the other side is such a set."""
+    excluded = isinstance(value, FiniteSet) and all(isinstance(each, Ne) and len(each.free_symbols) == 1 for each in value)
+    if not excluded or not isinstance(other, (Union, Interval)) or len(value.free_symbols) != 1:
+        return value
+    return Intersection(*(each.as_set() for each in value))
+
+
 def _searched(text: str) -> Reading | None:
-    """What Math-Verify finds in prose."""
+    """What Math-Verify finds in prose, where it is told which numbers are in scientific notation."""
+    text = _SCIENTIFIC.sub(_in_dollars, re.sub(r"\\(?:approx|simeq|sim)(?![a-z])\s*", " ", text))
     found = parse(text, parsing_timeout=None)
     if not found:
         return None
     value = next((settled(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
     return Reading(str(found[-1]), value)
+
+
+def _in_dollars(number: re.Match[str]) -> str:
+    r"""A number in scientific notation as LaTeX, in dollar signs where it stands outside of them."""
+    latex = rf"{number['sign']}{number['digits']} \times 10^{{{int(number['power'])}}}"
+    before = number.string[: number.start()]
+    inside = before.count("$") % 2 or before.count(r"\(") > before.count(r"\)") or before.count(r"\[") > before.count(r"\]")
+    return latex if inside else f"${latex}$"

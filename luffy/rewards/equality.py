@@ -19,7 +19,7 @@ from sympy.core.relational import Relational
 
 _DIGITS, _CLOSE = 50, Rational(1, 10**30)
 _MORE_DIGITS, _CLOSER = 400, Rational(1, 10**300)
-_SAMPLE_DIGITS, _SAMPLE_CLOSE = 30, Rational(1, 10**18)
+_SAMPLE_DIGITS, _SAMPLE_CLOSE = 60, Rational(1, 10**40)
 _SAMPLES = ((3, 5, 7, 11, 13, 17, 19, 23), (Rational(13, 10), Rational(17, 7), Rational(5, 13), Rational(23, 9), Rational(3, 11), Rational(31, 8), Rational(2, 7), Rational(7, 5)),
             (-2, -Rational(5, 3), Rational(9, 7), -Rational(11, 4), Rational(3, 8), -4, Rational(6, 5), -3), (-Rational(1, 3), 4, -Rational(8, 5), 2, -3, Rational(1, 6), -7, 9),
             (6, 2, 4, 3, 8, 5, 9, 7), (Rational(1, 4), Rational(2, 9), -Rational(3, 5), -Rational(1, 7), Rational(4, 3), -Rational(5, 6), Rational(1, 9), -Rational(2, 3)))  # fmt: skip
@@ -98,6 +98,8 @@ def _within(written: Expr, value: Expr) -> bool:
 
 
 def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
+    if one.is_Rational and other.is_Rational:
+        return bool(one == other)
     return bool(abs(one - other) <= tolerance * max(abs(one), abs(other)))
 
 
@@ -131,7 +133,8 @@ def _sampled(*expressions: Expr) -> Iterator[list[Expr | None]]:
 
 def _number_at(expression: Expr, values: dict[Symbol, Rational]) -> Expr | None:
     try:
-        found = expression.subs(values).evalf(_SAMPLE_DIGITS)
+        found = expression.subs(values).doit()
+        found = found if found.is_Rational else found.evalf(_SAMPLE_DIGITS)
     except (ArithmeticError, ValueError, TypeError, NotImplementedError, RecursionError):
         return None
     return found if found.is_number and found.is_finite else None
@@ -170,7 +173,8 @@ def _same_equation(gold: Relational, answer: Relational) -> bool:
     sides = [gold.lhs, gold.rhs, answer.lhs, answer.rhs]
     if any(isinstance(side, (MatrixBase, MatrixExpr)) for side in sides):
         return same_value(gold.lhs, answer.lhs) and same_value(gold.rhs, answer.rhs)
-    if isinstance(gold.lhs, AppliedUndef) and isinstance(answer.lhs, AppliedUndef) and gold.lhs.func == answer.lhs.func:
+    calls = gold.lhs, answer.lhs
+    if all(isinstance(each, AppliedUndef) for each in calls) and calls[0].func == calls[1].func and calls[0].free_symbols.isdisjoint(answer.free_symbols):
         answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
     zeros = _named_functions(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
     if zeros[0].free_symbols != zeros[1].free_symbols or not zeros[0].free_symbols:
@@ -190,8 +194,9 @@ def _constant_factor(one: Expr, other: Expr) -> Expr | None:
     for mine, its in _sampled(one, other):
         if mine is None or its is None:
             continue
-        if abs(mine) < _SAMPLE_CLOSE or abs(its) < _SAMPLE_CLOSE:
-            if (abs(mine) < _SAMPLE_CLOSE) != (abs(its) < _SAMPLE_CLOSE):
+        zero = [each == 0 or not each.is_Rational and abs(each) < _SAMPLE_CLOSE for each in (mine, its)]
+        if any(zero):
+            if not all(zero):
                 return None
             continue
         if factor is not None and not _close(mine / its, factor, _SAMPLE_CLOSE):

@@ -70,14 +70,16 @@ _SHORT = "|".join(sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <
 _TEXT = r"\\(?:text|textrm|textbf|textit|mbox|hbox|mathrm|mathbf|mathit|operatorname|rm)\b\s*"
 _POWER = r"\^\s*\{?\s*-?[0-9]\s*\}?"
 _BETWEEN = rf"\\cdot|\\times|{_POWER}|\}}|[/*.\s()\-,]"
-_IN_TEXT = rf"{_TEXT}\{{(?P<first>[^{{}}0-9]*)\}}(?:{_TEXT}\{{[^{{}}0-9]*\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
+_INNER = r"(?:[^{}0-9]|\^-?[0-9])*"
+_IN_TEXT = rf"{_TEXT}\{{(?P<first>{_INNER})\}}(?:{_TEXT}\{{{_INNER}\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
 _BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|[^\W\d_]{{3,}}|[A-Za-z](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
-_SIGNED = r"(?:\\?%|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
+_SIGNED = r"(?:\\?%(?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
 _QUANTITY = re.compile(rf"(?P<number>.*[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
+_FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}")
 _CURRENCY = re.compile("(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL)
 _PIECE = re.compile(rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)")
 _CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([ap])\s*\.?\s*m\b\s*\.?)?\s*\}?", re.IGNORECASE)
-_BASED = re.compile(rf"([0-9][0-9A-Z]*)\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base[ -]([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
+_BASED = re.compile(rf"([0-9][0-9A-Z]*)\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
 _BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
 
 
@@ -120,8 +122,9 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
         return (money[1] + money[3], unit) if unit else None
     if text[:1].isdigit() and _compound(text):
         return _compound(text)
+    text = re.sub(r"(\\(?:text|mathrm)\s*\{[^{}]*)\^\{(-?[0-9])\}", r"\1^\2", _FRACTION_OF_UNITS.sub(r"\1/\2", text))
     found = _QUANTITY.fullmatch(text)
-    if not found or not re.search(r"[0-9]|\\pi", found["number"]) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
+    if not found or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%")) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
         return None
     if found["first"] is not None and re.fullmatch(r"\s*(?:and|or|,|;|if|for|when|where|to|mod)?\s*", found["first"]):
         return None

@@ -14,7 +14,7 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, l
 from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from sympy import Basic, Derivative, Eq, Float, Function, I, Integers, Interval, MatrixBase, Mod, Naturals, Rational, S, Set, Symbol, Tuple
+from sympy import Basic, Derivative, Eq, Expr, Float, Function, I, Integers, Interval, MatrixBase, Mod, Naturals, Rational, S, Set, Symbol, Tuple
 from sympy.core.relational import Relational
 
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
@@ -69,9 +69,11 @@ def read(text: str) -> Reading:
     based, clock = based_number(text), clock_time(text)
     if based:
         return Reading(plain, S(int(based[0], based[1])), based=based)
-    quantity = None if clock and clock[1] else split_quantity(text)
+    name, assigned, amount = text.rpartition("=")
+    assigned = assigned and not re.search(r"[=<>,;]|\\[lgn]eq?(?![a-z])|\\begin", name) and name.strip()
+    quantity = None if clock and clock[1] else split_quantity(amount.strip() if assigned else text)
     if quantity:
-        value = _mathematics(quantity[0])
+        value = _mathematics(f"{assigned} = {quantity[0]}" if assigned else quantity[0])
         if value is not None:
             return Reading(plain, value, unit=quantity[1], clock=clock)
     words = in_words(text)
@@ -86,6 +88,7 @@ def read(text: str) -> Reading:
 
 _WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
 _THIN = re.compile(r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~")
+_UNIT_AS_FUNCTION = re.compile(r"(?<=[0-9}])\s*\\(min|sec)$")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
 _DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbmio]?|vdots|ddots)(?![A-Za-z])|\.\.\.+|\u2026")
 _SAME = {r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\ne": r"\neq", r"\neqq": r"\neq", r"\mid": "|", r"\vert": "|",
@@ -95,6 +98,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+")
 
 def _tidied(text: str) -> str:
     text = _THIN.sub(" ", text.replace(r"\!", "").replace("{,}", ",")).strip()
+    text = _UNIT_AS_FUNCTION.sub(r"\\text{\1}", text)
     while len(text) > 1 and text[-1] in ".,;" and not text.endswith(".."):
         text = text[:-1].rstrip()
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text.count("$") == 2 else text
@@ -102,7 +106,7 @@ def _tidied(text: str) -> str:
 
 def as_text(text: str) -> str:
     """A text without what only concerns its looks: wrappers, spaces, dollar signs, braces that group one character."""
-    text = _DOTS.sub("...", _WRAPPER.sub("", text.replace("$", "")))
+    text = _DOTS.sub("...", _WRAPPER.sub("", _TEXT.sub(r"\1", text.replace("$", ""))))
     text = _COMMAND.sub(lambda found: _SAME.get(found[0], found[0]), text)
     text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", r"\1{}", text)
     text = re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text)
@@ -113,6 +117,7 @@ _LETTERS = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _ONLY_WORDS = re.compile(r"(?:[^\W\d_]|[\s.,;:'\"\u2019&!?()\u3001-])+")
 _TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname)\s*\{([^{}]*)\}")
 _FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det mod frac pi".split())
+_POINTS = re.compile(r"\\(?:angle|measuredangle|triangle|square|overline|overrightarrow|vec|odot|widehat|overarc)\s*\{?\s*[A-Z](?:['_0-9\s]*[A-Z])+['_0-9]*\s*\}?")
 _MANY_WORDS = 3
 _WORD_LETTERS = 4
 
@@ -123,6 +128,8 @@ def in_words(text: str) -> str | None:
     Letters that stand together are a word where they are set as text, where there are four or more with a vowel among them, or
     where they are names of points (two capitals or more); else they are a product.
     """
+    if _POINTS.fullmatch(text):
+        return as_text(text)
     inner = _TEXT.sub(r" \1 ", text).replace("$", "").strip()
     if not _ONLY_WORDS.fullmatch(inner):
         return None
@@ -146,7 +153,7 @@ def _is_word(letters: str) -> bool:
 
 # Mathematics ------------------------------------------------------------------------------------------------------------------
 
-_CONGRUENCE = re.compile(r"(.+?)\\equiv(.+?)(?:\\pmod\s*|\(?\s*\\b?mod\s*|\(\s*mod\s*|\\mod\s*|\\text\{\s*\(?mod\s*\}\s*)\{?\s*([0-9]+)\s*\}?\s*\)?(?:\\text\{\s*\)\s*\})?")
+_MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
 _DOMAINS = {"R": S.Reals, "Z": Integers, "N": Naturals, "Q": S.Rationals}
 _UNREADABLE = re.compile(r"\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
@@ -160,9 +167,8 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
     """What a text says in mathematics; None where it cannot be read as a whole."""
     if _DOTS.search(text) or not re.search(r"[\w\\]", text):
         return None
-    congruence = _CONGRUENCE.fullmatch(text)
-    if congruence:
-        return _congruence(*congruence.groups())
+    if r"\equiv" in text and _MODULUS.search(text):
+        return _congruence(text)
     builder = _BUILDER.fullmatch(text)
     if builder:
         return _built_set(*builder.groups())
@@ -195,7 +201,7 @@ def _explicit(text: str) -> str:
     text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
     text = re.sub(r"(?<![A-Za-z\\])([eE])(?=\s*_)", r"\\text{\1}", text)
     text = re.sub(r"_\s*\{\s*\\([A-Za-z]+)\s*\}", r"_{\1}", re.sub(r"(?<=[0-9])\.(?=\s*[/*)])", "", text))
-    return re.sub(r"\\(gamma|Gamma)(?![A-Za-z({])", r"\\text{\1}", text)
+    return re.sub(r"\\([gG]am)ma(?![A-Za-z({])", r"\\text{\1}", text)
 
 
 def settled(value: object) -> Basic | MatrixBase | None:
@@ -242,15 +248,24 @@ def _closed(value: Basic) -> Basic:
             return Symbol(f"equation {value}")
         if each.free_symbols and not isinstance(each.lhs, Symbol) and same_value(each.lhs, each.rhs):
             return Symbol(f"identity {value}")
+    if isinstance(value, Eq) and isinstance(value.rhs, Symbol) and not value.lhs.free_symbols:
+        return Eq(value.rhs, value.lhs, evaluate=False)
     return relations[-1].rhs if not value.free_symbols else value
 
 
-def _congruence(left: str, right: str, modulus: str) -> Basic | None:
-    lhs, rhs, size = _parsed(left), _parsed(right), int(modulus)
-    if lhs is None or rhs is None or not size:
-        return None
-    rests = sorted({Mod(part, size) for part in (rhs.args if isinstance(rhs, FiniteSet) else [rhs])}, key=str)
-    return Function("congruent")(lhs, Tuple(*rests), size)
+def _congruence(text: str) -> Basic | None:
+    """``n \\equiv 1, 3 \\pmod{7}``, also with modulus and letter at each rest, as a name of letter, rests and modulus."""
+    moduli = {int(next(filter(None, found.groups()))) for found in _MODULUS.finditer(text)}
+    left, lefts, rests = None, set(), set()
+    for part in re.split(r",|;|\\text\{\s*(?:,?\s*(?:or|and))\s*\}|(?<![a-z])(?:or|and)(?![a-z])", _MODULUS.sub("", text)):
+        before, found, rest = part.rpartition(r"\equiv")
+        left = _parsed(before) if found else left
+        value = _parsed(rest.strip())
+        if left is None or not isinstance(value, Expr) or len(moduli) != 1 or not max(moduli):
+            return None
+        lefts.add(left)
+        rests.add(Mod(value, max(moduli)))
+    return Function("congruent")(lefts.pop(), Tuple(*sorted(rests, key=str)), max(moduli)) if len(lefts) == 1 else None
 
 
 def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
@@ -291,6 +306,20 @@ def _number(self: _Latex2Sympy, text: str) -> Rational:
             _WRITTEN.clear()
         _WRITTEN[abs(value)] = Rational(1, 2 * 10 ** len(decimals))
     return value
+
+
+def scaled(value: Basic, factor: Rational) -> Basic:
+    """A value, or what an equation gives as a value, times a number."""
+    if isinstance(value, Eq):
+        return Eq(value.lhs, scaled(value.rhs, factor), evaluate=False)
+    if isinstance(value, FiniteSet):
+        return FiniteSet(*(scaled(part, factor) for part in value._unsorted_args))
+    if not isinstance(value, Expr):
+        return value
+    half = half_unit(value)
+    if half is not None:
+        _WRITTEN[abs(value * factor)] = half * abs(factor)
+    return value * factor
 
 
 def half_unit(value: Basic) -> Rational | None:

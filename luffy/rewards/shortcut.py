@@ -17,6 +17,7 @@ _E_NOTATION = re.compile(r"(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)[eE]([+-]?[0-9]{1,3}
 _SURE_E_NOTATION = re.compile(  # 2e-3 can be 2e - 3
     r"(?<![\w.\\^_{])((?:1|[0-9]{1,15}\.[0-9]{1,15})(?=[eE])|[0-9]{1,15}(?=[eE]\+?[0-9]))[eE]([+-]?[0-9]{1,3})(?![\w.])"
 )
+_SET_E_NOTATION = re.compile(r"(?<![\w.])(-?[0-9]{1,15}\.[0-9]{1,15})\s*(?:[eE](?=-?[0-9])|\\(?:text|mathrm)\s*\{\s*[eE]\s*\})\s*\{?([+-]?[0-9]{1,3})\}?(?![\w.])")
 _POWER_OF_TEN = re.compile(
     r"(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?[0-9]{1,3})\s*\}|([0-9]))"
 )
@@ -47,6 +48,7 @@ def shortcut(answer: str, gold: str) -> bool | None:
 
 def without_e_notation(text: str) -> str:
     r"""The text with ``4.5e33`` as ``4.5 \times 10^{33}``, which Math-Verify reads, wherever it can mean nothing else."""
+    text = _SET_E_NOTATION.sub(r"\1e\2", text)
     return _SURE_E_NOTATION.sub(lambda parts: rf"{parts[1]} \times 10^{{{int(parts[2])}}}", text)
 
 
