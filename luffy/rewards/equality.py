@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from sympy import (Basic, Eq, Expr, GreaterThan, I, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, Set,
-                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, expand, nan, oo, simplify, solve, together, zoo)  # fmt: skip
+from sympy import (Basic, Complement, Eq, Expr, GreaterThan, I, Intersection, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, S, Set,
+                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, expand, nan, oo, simplify, solve, together, zoo)  # fmt: skip
 from sympy import FiniteSet as PlainFiniteSet
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
@@ -243,7 +243,7 @@ def _compare_symbols(gold: Basic, answer: Basic) -> bool:
     return same_value(gold, answer)
 
 
-_compare_ordered = library.sympy_deep_compare_set_and_tuple
+_compare_ordered, _compare_any_sets = library.sympy_deep_compare_set_and_tuple, library.sympy_compare_sets
 
 
 def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple, *precision: int) -> bool:
@@ -257,6 +257,19 @@ def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple
         lists = [list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer)]
         return len(lists[0]) == len(lists[1]) and all(library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True))
     return _matched(gold.args, answer.args, lambda mine, its: library.sympy_expr_eq(mine, its, *precision))
+
+
+def _compare_sets(gold: Basic, answer: Basic, *precision: int) -> bool:
+    """In place of ``sympy_compare_sets``: finite sets by their elements, before any operation on sets, which takes SymPy long."""
+    sides = [PlainFiniteSet(each) if not isinstance(each, (Set, Tuple)) else each for each in (gold, answer)]
+    finite = [isinstance(each, (PlainFiniteSet, Tuple)) or each is S.EmptySet for each in sides]
+    if all(finite):
+        return sides[0] == sides[1] or S.EmptySet not in sides and _compare_finite(*sides, *precision)
+    if any(finite) and not any(isinstance(each, (Union, Intersection, Complement)) for each in sides):
+        points = sides[finite.index(True)]
+        if S.EmptySet in sides or len(points) != 2:
+            return False
+    return _compare_any_sets(gold, answer, *precision)
 
 
 def _assigns_apart(values: PlainFiniteSet) -> bool:
@@ -281,5 +294,6 @@ REPLACED: dict[str, Callable[..., bool]] = {
     "sympy_compare_relational": _compare_relations,
     "sympy_compare_symbols": _compare_symbols,
     "sympy_deep_compare_set_and_tuple": _compare_finite,
+    "sympy_compare_sets": _compare_sets,
 }
 """Functions of ``math_verify.grader`` and what takes their place."""

@@ -14,7 +14,8 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, l
 from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from sympy import Basic, Derivative, Eq, Expr, Float, Function, I, Integers, Interval, MatrixBase, Mod, Naturals, Rational, S, Set, Symbol, Tuple
+from sympy import (Basic, Derivative, Eq, Expr, Float, Function, I, Interval, MatrixBase, Mod, Range, Rational, S, Set, Symbol,
+                   Tuple)  # fmt: skip
 from sympy.core.relational import Relational
 
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
@@ -131,7 +132,7 @@ def in_words(text: str) -> str | None:
     if _POINTS.fullmatch(text):
         return as_text(text)
     inner = _TEXT.sub(r" \1 ", text).replace("$", "").strip()
-    if not _ONLY_WORDS.fullmatch(inner):
+    if not _ONLY_WORDS.fullmatch(inner) or inner.startswith("-"):
         return None
     found = _LETTERS.findall(inner)
     if not found or not _FUNCTIONS.isdisjoint(found):
@@ -155,8 +156,9 @@ def _is_word(letters: str) -> bool:
 
 _MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
-_DOMAINS = {"R": S.Reals, "Z": Integers, "N": Naturals, "Q": S.Rationals}
-_UNREADABLE = re.compile(r"\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
+_LISTED = 1000
+_DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
+_UNREADABLE = re.compile(r"\\text\s*\{[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
 _BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
@@ -281,7 +283,8 @@ def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
     for each in sets:
         result = result.union(each) if alternatives else result.intersect(each)
     kind = re.search("[RZNQ]", domain or "R")[0]
-    return result if kind == "R" else _DOMAINS[kind].intersect(result)
+    result = result if kind == "R" else _DOMAINS[kind].intersect(result)
+    return FiniteSet(*result) if isinstance(result, Range) and result.size.is_finite and result.size < _LISTED else result
 
 
 def _ratio(text: str) -> Tuple | None:
