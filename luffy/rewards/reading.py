@@ -158,7 +158,7 @@ _MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
-_UNREADABLE = re.compile(r"\\text\s*\{[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
+_UNREADABLE = re.compile(r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
 _BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
