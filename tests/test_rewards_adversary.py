@@ -30,7 +30,8 @@ def answers_to(gold: str) -> tuple[str, ...]:
     """Thirty answers that are not the gold answer, five of them made of it."""
     bare = gold.strip("$")
     number = re.search(r"[0-9]+(?:\.[0-9]+)?", bare)
-    return (*NEVER_RIGHT, number[0] if number else "3", f"({bare})+1", f"-({bare})", rf"\text{{not }} {bare}", f"{bare}, 987654321")
+    larger = f"{bare}+1" if re.fullmatch("[A-Z]", bare) else f"({bare})+1"  # (D) with anything behind it is a labelled option
+    return (*NEVER_RIGHT, number[0] if number else "3", larger, f"-({bare})", rf"\text{{not }} {bare}", f"{bare}, 987654321")
 
 
 def stripped(text: str) -> str:
