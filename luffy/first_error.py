@@ -38,34 +38,14 @@ class FoundError:
     text: str
 
 
-def first_error(lines: Iterable[str]) -> FoundError | None:
-    """The error that came first.
+def errors(lines: Iterable[str]) -> Iterator[FoundError]:
+    """The errors of a log, the earliest first.
 
-    Of a chain of exceptions this is the first one, from which the others followed.
+    Of a chain of exceptions the first one comes first, from which the others followed.
 
     Args:
         lines: of the log, in order.
     """
-    return next(_errors(lines), None)
-
-
-def origin(error_text: str) -> FoundError | None:
-    """The deepest part and the last exception in the text of a Ray task error, or None where it has none.
-
-    Args:
-        error_text: as Ray gives it: the traceback of each part that the error went through, the deepest last.
-    """
-    found = None
-    part = ""
-    for line in error_text.splitlines():
-        if match := OF_RAY.search(line):
-            part = match["name"]
-        elif (match := RAISED.match(line.strip())) and not line.startswith(" "):
-            found = FoundError(part=part, text=line.strip())
-    return found
-
-
-def _errors(lines: Iterable[str]) -> Iterator[FoundError]:
     inside: dict[tuple[str, str | None], str] = {}  # processes in the middle of a traceback, and whose it is
     for line in lines:
         name, process, text = _split(line)
@@ -82,6 +62,22 @@ def _errors(lines: Iterable[str]) -> Iterator[FoundError]:
                 del inside[key]
         elif FATAL.fullmatch(text.strip()):
             yield FoundError(part=name, text=text.strip().removeprefix("error: "))
+
+
+def origin(error_text: str) -> FoundError | None:
+    """The deepest part and the last exception in the text of a Ray task error, or None where it has none.
+
+    Args:
+        error_text: as Ray gives it: the traceback of each part that the error went through, the deepest last.
+    """
+    found = None
+    part = ""
+    for line in error_text.splitlines():
+        if match := OF_RAY.search(line):
+            part = match["name"]
+        elif (match := RAISED.match(line.strip())) and not line.startswith(" "):
+            found = FoundError(part=part, text=line.strip())
+    return found
 
 
 def _split(line: str) -> tuple[str, str | None, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from luffy.first_error import first_error, origin
+from luffy.first_error import errors, origin
 from luffy.rewards.verdict import Reason
 from luffy.rewards.why_zero import WHAT_TO_DO, why_zero
 from verl.mix_src.console import Progress
@@ -70,7 +70,7 @@ KILLED = [
     ],
 )
 def test_the_cause_and_not_its_consequence(lines, part, text):
-    found = first_error(lines)
+    found = next(errors(lines))
     assert found.part == part and text in found.text
 
 
@@ -82,7 +82,7 @@ def test_healthy_logs_have_no_error():
         "KeyboardInterrupt\n",
         "0 errors found: fine\n",
     ]
-    assert first_error(lines) is None
+    assert list(errors(lines)) == []
 
 
 def test_origin_of_what_the_driver_gets():
@@ -106,8 +106,16 @@ def test_the_line_names_parts_as_people_do(tmp_path):
     line = what_failed(log, start, None, error)
     assert line.startswith("first in a rollout server (vLLM): ValueError: Prompt length (269) leaves no room")
     assert line.endswith("; then in the trainer: ValueError: Received an empty list as keys.")
-    assert "then a rollout engine (vLLM) ended" in what_failed(log, start, "a rollout engine (vLLM) ended")
+    killed = what_failed(log, start, "an agent loop worker ended")  # what others say of it came after
+    assert killed == "first an agent loop worker ended; then in the trainer: ValueError: Received an empty list as keys."
     assert what_failed(log, log.stat().st_size, "Ray's head ended") == "first Ray's head ended"
+    with log.open("a") as file:
+        file.writelines(ENGINE)
+    raised = what_failed(log, start, "a rollout engine (vLLM) ended")
+    assert raised.startswith("first in a rollout engine (vLLM): RuntimeError: Unsupported CPU attention configuration: head_dim=16; then a")
+    with log.open("a") as file:
+        file.writelines(KILLED)
+    assert "killed due to memory pressure" in what_failed(log, start, "an actor worker (FSDP) ended")
 
 
 def test_why_there_is_no_reward():

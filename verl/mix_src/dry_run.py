@@ -71,7 +71,7 @@ def show_sft(config: DictConfig) -> None:
 
 
 def _show(config: DictConfig, rows: dict[str, Any], notes: Iterable[str], problems: list[str]) -> None:
-    problems = [*problems, *_of_the_folder(config)]
+    problems = list(dict.fromkeys([*problems, *_of_the_folder(config)]))
     files = RunFiles(Path(config.trainer.default_local_dir))
     steps = _steps(config)
     rows |= {

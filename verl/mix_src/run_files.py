@@ -15,7 +15,10 @@ from luffy.training_report import read_metrics, write_metrics
 
 LATEST = "latest_checkpointed_iteration.txt"  # veRL's note of the newest checkpoint
 CHECKPOINT = re.compile(r"global_step_(\d+)")
-OF_A_RUN = ("global_step_*", LATEST, "*.json", "*.jsonl", "config.yaml", "train.log", "plots", "data", "heldout")
+OF_A_RUN = (
+    "global_step_*", LATEST, "run.json", "lengths.json", "summary.json", "config.yaml", "metrics*.jsonl", "heldout*", "train.log", "plots",
+    "data/*_train.parquet", "data/*_held_out.parquet",
+)  # fmt: skip
 EARLIER = "earlier"
 
 
