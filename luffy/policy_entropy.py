@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from luffy.progress import Bar
 
 TOKENS_AT_ONCE = 1024  # positions whose distributions over the vocabulary are in memory together
 
@@ -43,7 +44,7 @@ def mean_entropy(model_path: str, responses: Sequence[Response]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model = AutoModelForCausalLM.from_pretrained(model_path, dtype="auto").to(device).eval()
     total, count = 0.0, 0
-    for response in tqdm(responses, desc="entropy", unit="response"):
+    for response in Bar(responses, desc="entropy", unit="response"):
         prompt_ids = tokenizer.encode(response.prompt, add_special_tokens=False)
         response_ids = tokenizer.encode(response.text, add_special_tokens=False)
         response_ids += [tokenizer.eos_token_id] if response.ended else []

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tqdm import tqdm
-
 from luffy.evaluation.engine import Completion, build_engine
 from luffy.evaluation.job import Job
+from luffy.progress import Bar
 from luffy.rewards import Grader, kind_for
 
 
@@ -47,7 +46,7 @@ def answer(jobs: Sequence[Job]) -> list[list[Answer]]:
 
 
 def _completions(engine: Any, total: int) -> Iterator[tuple[int, Completion]]:
-    with tqdm(total=total, desc="answering", unit="answer") as bar:
+    with Bar(total=total, desc="answering", unit="answer") as bar:
         while engine.has_unfinished_requests():
             for output in engine.step():
                 if output.finished:

@@ -14,14 +14,13 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
-from tqdm import tqdm
-
 from luffy.comparison.cells import Cell
 from luffy.comparison.commands import measuring_command, training_command
 from luffy.comparison.layout import Layout
 from luffy.comparison.prepare import prepare
 from luffy.data.atomic import replacing
 from luffy.errors import InputError
+from luffy.progress import Bar
 
 LAUNCHER = (sys.executable, "-m")
 
@@ -60,7 +59,7 @@ class Runner:
         for cell in {(cell.regime.name, cell.seed): cell for cell in todo}.values():
             self._prepare(cell, self._layout)
         outcomes: dict[str, Future[str]] = {}
-        with tqdm(total=len(todo), desc="cells", unit="cell") as bar, ThreadPoolExecutor(max_workers=1) as beside:
+        with Bar(total=len(todo), desc="cells", unit="cell") as bar, ThreadPoolExecutor(max_workers=1) as beside:
             for cell in todo:
                 if cell.method.experiment is None:
                     wait(outcomes.values())
@@ -79,13 +78,13 @@ class Runner:
         done = code == 0 and layout.is_trained(cell)
         return "" if done else f"training ended with exit code {code}; see {layout.console(cell)}"
 
-    def _conclude(self, cell: Cell, failure: str, bar: tqdm) -> str:
+    def _conclude(self, cell: Cell, failure: str, bar: Bar) -> str:
         """Measure where training has not failed, and say how the cell has ended; return what failed."""
         if not failure:
             code = self._start(measuring_command(cell, self._layout), cell)
             if code or not self._layout.measurement(cell).is_file():
                 failure = f"measuring ended with exit code {code}; see {self._layout.console(cell)}"
-        tqdm.write(f"{cell.name}: {failure or 'finished'}", file=sys.stderr)
+        Bar.write(f"{cell.name}: {failure or 'finished'}", file=sys.stderr)
         bar.update()
         return failure
 

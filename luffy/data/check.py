@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from luffy.data import columnar, schema
 from luffy.data.files import columns_of, find_files, read_batches
@@ -16,6 +15,7 @@ from luffy.data.lengths import require_chat_tokenizer
 from luffy.data.row_checks import Limits, RowChecker
 from luffy.data.verification import Verify
 from luffy.errors import InputError
+from luffy.progress import Bar
 from luffy.traces import PROMPT, TARGET
 
 _ROWS_AT_ONCE = 128
@@ -113,7 +113,7 @@ def _rows(path: Path, kind: str, limit: int | None) -> Iterator[tuple[int, list[
     present = columns_of(path)
     columns = [column.name for column in schema.LAYOUTS[kind] if column.name in present]
     total = columnar.row_count(path) if limit is None else min(limit, columnar.row_count(path))
-    with tqdm(total=total, unit=" rows", desc="check") as bar:
+    with Bar(total=total, unit=" rows", desc="check") as bar:
         for batch in read_batches(path, _ROWS_AT_ONCE, columns):
             try:
                 rows = batch.rows()[: total - batch.first_row]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from luffy.data import hub, schema
 from luffy.data.atomic import replacing
@@ -17,6 +16,7 @@ from luffy.data.files import columns_of, find_files, read_batches
 from luffy.data.layout import ABILITY
 from luffy.data.system_prompt import SystemRewriter
 from luffy.errors import InputError
+from luffy.progress import Bar
 from luffy.traces import PROMPT
 
 _ROWS_AT_ONCE = 1024
@@ -55,7 +55,7 @@ def write_evaluation_files(
     needed = dict.fromkeys(name for members in contents.values() for name in members)
     problems: dict[str, list[tuple[str, str]]] = {}
     failures = []
-    for name in tqdm(needed, unit=" benchmarks", desc="read"):
+    for name in Bar(needed, unit=" benchmarks", desc="read"):
         try:
             problems[name] = _load(SOURCES[name], local.get(name), seed)
         except InputError as error:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from luffy.data import reasons, schema
 from luffy.data.work_folder import WorkFolder
+from luffy.progress import Bar
 from luffy.traces import PROMPT, TARGET, TARGET_PROBS, TARGET_SOURCE
 
 # One entry a kept trace; a row without traces has one entry whose trace is null.
@@ -193,7 +193,7 @@ def write_merged(work: WorkFolder, plan: MergePlan, path: Path, *, split: str) -
     _deal(work, plan, blocks, entries, size)
     columns = schema.arrow_schema("train")
     with pq.ParquetWriter(path, columns, compression="zstd", use_dictionary=False) as writer:
-        for block in tqdm(blocks, desc="write", unit="block"):
+        for block in Bar(blocks, desc="write", unit="block"):
             table = pa.ipc.open_stream(block.read_bytes()).read_all()
             groups = itertools.groupby(_sorted(table), key=lambda entry: entry["rank"])
             rows = (_row(list(group), split) for _, group in groups)
@@ -206,7 +206,7 @@ def _deal(work: WorkFolder, plan: MergePlan, blocks: list[Path], entries: pa.Sch
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(pa.ipc.new_stream(str(block), entries, options=options)) for block in blocks]
-        for shard, ranks in enumerate(tqdm(plan.ranks, desc="merge", unit="shard")):
+        for shard, ranks in enumerate(Bar(plan.ranks, desc="merge", unit="shard")):
             table = work.read(shard).append_column("rank", pa.array(ranks))
             for number in np.unique(ranks[ranks >= 0] // size):
                 writers[number].write_table(table.take(np.flatnonzero((ranks >= 0) & (ranks // size == number))))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from luffy.data import reasons
 from luffy.data.atomic import replacing
@@ -22,6 +21,7 @@ from luffy.data.source import Source
 from luffy.data.text_keys import digest, prompt_key
 from luffy.data.work_folder import WorkFolder
 from luffy.errors import InputError
+from luffy.progress import Bar
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def _filter_into_shards(
     """Filter every batch that is not done yet; returns each shard's file."""
     origins: list[Path] = []
     total = sum(file.stat().st_size for source in sources for file in source.files)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="filter") as bar:
+    with Bar(total=total, unit="B", unit_scale=True, desc="filter") as bar:
         before = 0
         for source in sources:
             for file in source.files:

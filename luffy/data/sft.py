@@ -9,13 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from luffy.data import columnar, schema
 from luffy.data.atomic import replacing
 from luffy.data.check import check_layout
 from luffy.data.files import columns_of, read_batches
 from luffy.errors import InputError
+from luffy.progress import Bar
 from luffy.traces import PROMPT, TARGET, TARGET_SOURCE, read_traces
 
 _ROWS_AT_ONCE = 512
@@ -48,7 +48,7 @@ def write_sft_set(training_file: Path, output: Path) -> int:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     wanted = [column.name for column in schema.LAYOUTS["train"] if column.name in columns_of(path)]
-    with tqdm(total=columnar.row_count(path), unit=" rows", desc="sft") as bar:
+    with Bar(total=columnar.row_count(path), unit=" rows", desc="sft") as bar:
         for batch in read_batches(path, _ROWS_AT_ONCE, wanted):
             rows = batch.rows()
             for number, row in enumerate(rows, batch.first_row):

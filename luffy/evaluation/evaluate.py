@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from luffy.errors import InputError
 from luffy.evaluation import manifest, report
 from luffy.evaluation.engine import Completion, Ready, Request
@@ -19,6 +17,7 @@ from luffy.evaluation.results import read_result
 from luffy.evaluation.sample_log import Key, SampleLog
 from luffy.evaluation.scoring import PENDING, Scorer, Scoring, check_samples, claim_scores, score_file
 from luffy.evaluation.tables import make_tables
+from luffy.progress import Bar
 
 PROMPT_TOO_LONG = "prompt_too_long"
 
@@ -98,14 +97,14 @@ def _generate(job: Job, samples: SampleLog, scorer: Scorer | None) -> None:
     _skip_unfit(job, samples, [key for key in missing if not job.fits(key)])
     requests = [job.request(key) for key in missing if job.fits(key)]
     if requests:
-        with tqdm(total=len(keys), initial=len(samples.done), unit="sample", desc="generating", smoothing=0.02) as bar:
+        with Bar(total=len(keys), initial=len(samples.done), unit="sample", desc="generating", smoothing=0.02) as bar:
             _run_engines(job, requests, samples, scorer, bar)
     elif missing:
         manifest.note_environment(job.evaluation.output_file, environment())
     samples.finish()
 
 
-def _run_engines(job: Job, requests: Sequence[Request], samples: SampleLog, scorer: Scorer | None, bar: tqdm) -> None:
+def _run_engines(job: Job, requests: Sequence[Request], samples: SampleLog, scorer: Scorer | None, bar: Bar) -> None:
     tokens, begin = 0, 0.0
 
     def on_ready(ready: Ready) -> None:

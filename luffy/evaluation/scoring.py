@@ -10,12 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from luffy.errors import InputError
 from luffy.evaluation import manifest
 from luffy.evaluation.sample_log import Key, SampleLog, numbered_rows, row_key
 from luffy.evaluation.sample_row import read_generated
+from luffy.progress import Bar
 from luffy.rewards import Grader, Reason, Verdict, kind_for
 from luffy.rewards.answer import after_thought, as_text, boxed_answer
 from luffy.traces import THINK_OPEN
@@ -168,7 +167,7 @@ def score_file(decoded: Path, scorer: Scorer, *, total: int) -> None:
         InputError: where a file cannot be read or written.
     """
     scorer.collect(leave=0)
-    with tqdm(total=total, initial=len(scorer.done), unit="sample", desc="scoring") as bar:
+    with Bar(total=total, initial=len(scorer.done), unit="sample", desc="scoring") as bar:
         for number, row in numbered_rows(decoded):
             if row_key(row) not in scorer.done:
                 scorer.submit(read_generated(row, f"{decoded}: line {number}"))

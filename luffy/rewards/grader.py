@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import cache
 
-from tqdm import tqdm
-
 from luffy.errors import InputError
+from luffy.progress import Bar
 from luffy.rewards.kinds import MATH
 from luffy.rewards.pool import Pool
 from luffy.rewards.settle import Comparison, as_question, explained, gold_answers, settle
@@ -92,7 +91,7 @@ class Grader:
             self.submit(response, gold, kind=kind, thought_gate=thought_gate, truncated=is_cut)
             for (response, gold), kind, is_cut in zip(rows, kinds, cut, strict=True)
         ]
-        return [each.result() for each in tqdm(verdicts, desc="grade", unit="verdict", disable=not progress)]
+        return [each.result() for each in Bar(verdicts, desc="grade", unit="verdict", disable=not progress)]
 
     def submit(
         self, response: object, gold: object, *, kind: str = MATH, thought_gate: bool = False, truncated: bool = False
@@ -135,7 +134,7 @@ class Grader:
         kinds = [kind] * len(golds) if isinstance(kind, str) else kind
         questions = [as_question(gold, each) for gold, each in zip(golds, kinds, strict=True)]
         asked = [question and self._outcome(question) for question in questions]
-        found = tqdm(zip(golds, asked, strict=True), total=len(golds), desc="read", unit="gold", disable=not progress)
+        found = Bar(zip(golds, asked, strict=True), total=len(golds), desc="read", unit="gold", disable=not progress)
         return [bool(gold_answers(gold)) if outcome is None else outcome.result().correct for gold, outcome in found]
 
     def close(self) -> None:

@@ -11,9 +11,9 @@ import random
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
+from luffy.progress import Bar
 from luffy.tiny.noise import CarryNoise
 from luffy.tiny.recipe import BaseRecipe
 from luffy.tiny.task import DIGITS, question, response_length, write_response
@@ -107,7 +107,7 @@ def train_base(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, recipe.rate)
     losses = []
     model.train()
-    with tqdm(range(recipe.steps), desc="pre-training the tiny base", unit="step", disable=not show_progress) as bar:
+    with Bar(range(recipe.steps), desc="pre-training the tiny base", unit="step", disable=not show_progress) as bar:
         for _ in bar:
             loss = response_loss(model, source.batch(recipe.batch), source.response_tokens)
             loss.backward()

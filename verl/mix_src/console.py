@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from tqdm import tqdm
-
 from luffy.progress import Bar
 from luffy.rewards.verdict import Reason
 from luffy.rewards.why_zero import why_zero
@@ -81,7 +79,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Write one line with the time since the start."""
-        tqdm.write(f"[{time.monotonic() - self.started:4.0f} s] {text}", file=self.console)
+        Bar.write(f"[{time.monotonic() - self.started:4.0f} s] {text}", file=self.console)
 
     def _show(self) -> None:
         shown = 0
