@@ -40,6 +40,7 @@ RL = {
     "trainer.test_freq": SIZE,
     "ray_kwargs.ray_init.num_gpus": DEVICE,
     "ray_kwargs.ray_init.num_cpus": DEVICE,
+    "ray_kwargs.ray_init.include_dashboard": SIZE,
     "ray_kwargs.ray_init.object_store_memory": SIZE,
 }
 SFT = {
