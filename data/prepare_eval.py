@@ -9,6 +9,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the envi
 from luffy.command_line import explain_missing_packages, run
 
 explain_missing_packages()
+from luffy.benchmarks import namesake
 from luffy.data.benchmark_sources import SOURCES, VALIDATION
 from luffy.data.evaluation_set import write_evaluation_files
 from luffy.data.layout import ColumnNames
@@ -32,7 +33,7 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--benchmarks", nargs="+", choices=list(SOURCES), default=list(SOURCES), help="default: all nine"
+        "--benchmarks", nargs="+", type=_name, choices=list(SOURCES), default=list(SOURCES), help="default: all nine"
     )
     parser.add_argument("--source", help="a set of your own instead: a file, a folder or a hub name, in any layout of training data")
     parser.add_argument("--name", help="of your set: its file, and its column in tables where rows have no data_source of their own")
@@ -81,8 +82,15 @@ def main() -> None:
         print(f"{rows} rows: {path}")
 
 
+def _name(text: str) -> str:
+    """The project's name of a benchmark in a usual spelling (MATH-500)."""
+    known = namesake(text)
+    return known.name if known and known.name in SOURCES else text
+
+
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
+    name = _name(name)
     if not equals or name not in SOURCES:
         raise InputError(f"--local {text} is not NAME=PATH with a name of {', '.join(SOURCES)}")
     return name, Path(path)

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -88,6 +89,9 @@ def test_prompts_without_room_are_counted_and_need_no_engine(monkeypatch, capsys
     assert (cell["accuracy"]["value"], cell["truncated"], cell["unanswered"]) == (0.0, 100.0, 100.0)
     code, _, errors = run(monkeypatch, capsys, "generate_vllm.py", *flags, "--max_model_len", 10, "--n", 3)
     assert code == 2 and "n 2 there, 3 here" in errors.splitlines()[-1]
+    manifest = json.loads((tmp_path / "o.manifest.json").read_text())
+    assert manifest["plan"]["aime"] == {"problems": 3, "samples": 6, "of": 3}
+    assert manifest["environment"][0]["torch"] == metadata.version("torch")
     code, _, _ = run(monkeypatch, capsys, "generate_vllm.py", *flags, "--max_model_len", 10, "--n", 3, "--overwrite")
     assert code == 0 and len((tmp_path / "o.jsonl").read_text().splitlines()) == 18
 
@@ -114,3 +118,12 @@ def test_a_sweep_over_temperatures(model, problems, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     written = {path.name for path in (tmp_path / "sweep").iterdir()}
     assert {"m.t0.2.jsonl", "m.t1.0.jsonl", "tables.md", "pass_over_temperature.png", "pass_over_temperature.svg"} <= written
+
+
+def test_several_samples_at_temperature_0_are_warned_of(monkeypatch, capsys, caplog, model, problems, tmp_path):
+    flags = ["--model_path", model, "--input_file", problems, "--max_model_len", 10, "--temperature", 0]
+    for number, (n, said) in enumerate(((2, True), (1, False))):
+        caplog.clear()
+        output = tmp_path / f"{number}.jsonl"
+        assert run(monkeypatch, capsys, "generate_vllm.py", *flags, "--n", n, "--output_file", output)[0] == 0
+        assert ("--temperature 0 draws nothing: the 2 samples" in caplog.text) == said

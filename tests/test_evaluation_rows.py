@@ -8,7 +8,7 @@ import pytest
 from luffy.errors import InputError
 from luffy.evaluation import report
 from luffy.evaluation.evaluate import score
-from luffy.evaluation.manifest import GENERATION, PLAN, claim, note
+from luffy.evaluation.manifest import GENERATION, PLAN, claim, note, note_environment, read_manifest
 from luffy.evaluation.result_plots import plot_lengths, plot_pass_at_k
 from luffy.evaluation.results import merge, read_result
 from luffy.evaluation.sample_log import read_rows
@@ -206,8 +206,8 @@ def test_what_differs_from_the_published_numbers_is_said(tmp_path):
     rows += [{**SCORED, "benchmark": "math", "problem": p} for p in range(500)]
     path = result_of(tmp_path / "r.jsonl", model="M", temperature=1.0, top_p=1.0, max_tokens=1024, rows=rows)
     text = report.to_markdown(make_tables([read_result(path)]), published=True)
-    assert "* r, MATH-500: temperature 1 (published: 0.6)" in text and "* r, MATH-500: max_tokens 1024 (published: 8192)" in text
-    assert "* r, GPQA-diamond: a prompt that does not ask for 'ANSWER: $LETTER'" in text and "top_p 1 (" not in text
+    assert "* r, MATH-500: temperature 1.0 (published: 0.6)" in text and "* r, MATH-500: max_tokens 1024 (published: 8192)" in text
+    assert "* r, GPQA-diamond: a prompt that does not ask for 'ANSWER: $LETTER'" in text and "top_p 1.0 (" not in text
     assert "Not comparable" not in report.to_markdown(make_tables([read_result(path)]))
     for row in rows[:198]:
         row["prompt"] = "... 'ANSWER: $LETTER' (without quotes) ..."
@@ -223,3 +223,27 @@ def test_an_own_set_with_a_shared_name_is_not_the_benchmark(tmp_path):
     text = report.to_markdown(make_tables([read_result(write(tmp_path / "r.jsonl", rows))]), published=True)
     assert "| Model | math | Avg. |" in text and "## Other" in text
     assert "math is not MATH-500, which has 500 problems" in text and "None of these benchmarks has published numbers." in text
+
+
+def test_another_environment_is_said_and_kept(tmp_path, caplog):
+    path = result_of(tmp_path / "r.jsonl", model="M")
+    note_environment(path, {"vllm": "1", "device": "A"})
+    note_environment(path, {"vllm": "1", "device": "A"})
+    assert read_manifest(path)["environment"] == [{"vllm": "1", "device": "A"}] and not caplog.text
+    note_environment(path, {"vllm": "1", "device": "B"})
+    assert len(read_manifest(path)["environment"]) == 2 and "another environment: device A, now B" in caplog.text
+    claim(path, GENERATION, {"model": "N"}, results=path.with_name("none"), overwrite=True)
+    assert read_manifest(path).keys() == {"generation"}
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"generation": 3}', '{"plan": {"math": 5}}', '{"environment": {}}'])
+def test_a_manifest_of_another_program_is_named(tmp_path, content):
+    path = result_of(tmp_path / "r.jsonl")
+    path.with_name("r.manifest.json").write_text(content)
+    with pytest.raises(InputError, match="not a manifest of an evaluation"):
+        read_result(path)
+
+
+def test_a_folder_is_no_result(tmp_path):
+    with pytest.raises(InputError, match="is a folder; give the JSONL files in it"):
+        read_result(tmp_path)

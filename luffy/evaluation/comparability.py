@@ -10,6 +10,8 @@ from luffy.evaluation.results import BenchmarkResult
 PUBLISHED = {"temperature": 0.6, "top_p": 1.0, "max_tokens": 8192}  # paper, section 4, and the released script
 CHOICE_REQUESTS = {"gpqa": "'ANSWER: $LETTER'"}  # what the published prompt of a benchmark asks for, as its text has it
 
+UNKNOWN_PROMPTS = ("mmlu_pro",)
+
 
 def differences(entry: Benchmark, result: BenchmarkResult) -> Iterator[str]:
     """How the samples of a benchmark differ from those behind the published numbers.
@@ -28,7 +30,9 @@ def differences(entry: Benchmark, result: BenchmarkResult) -> Iterator[str]:
         yield "no manifest says how it was sampled"
     for name, published in PUBLISHED.items():
         if name in result.generation and result.generation[name] != published:
-            yield f"{name} {result.generation[name]:g} (published: {published:g})"
+            yield f"{name} {result.generation[name]} (published: {published})"
     request = CHOICE_REQUESTS.get(entry.name)
     if request and request not in result.prompt:
         yield f"a prompt that does not ask for {request}"
+    if entry.name in UNKNOWN_PROMPTS:
+        yield "how the published number was asked for is not known"

@@ -47,7 +47,7 @@ def read_manifest(output: Path) -> dict[str, dict[str, Any]]:
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); give --overwrite to start anew") from error
     parts = manifest.items() if isinstance(manifest, dict) else [("", None)]
-    if not all(isinstance(part, dict) or name == ENVIRONMENT for name, part in parts):
+    if not all(_is_part(name, part) for name, part in parts):
         raise InputError(f"{path}: not a manifest of an evaluation; give --overwrite to start anew")
     return manifest
 
@@ -106,6 +106,14 @@ def digest(output: Path, part: str) -> str | None:
     if parameters is None:
         return None
     return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_part(name: str, part: Any) -> bool:
+    if name == ENVIRONMENT:
+        return isinstance(part, list) and all(isinstance(each, dict) for each in part)
+    if name == PLAN:
+        return isinstance(part, dict) and all(isinstance(each, dict) and {"samples", "of"} <= each.keys() for each in part.values())
+    return isinstance(part, dict)
 
 
 def _stem(output: Path) -> str:

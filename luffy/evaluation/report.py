@@ -32,7 +32,7 @@ def to_markdown(tables: Sequence[Table], *, published: bool = False) -> str:
     for table in tables:
         parts += [f"## {table.group.capitalize()}\n", _accuracy_table(table, published=published), ""]
         if published and table.group != OTHER and (lines := _difference_lines(table)):
-            parts += ["Not comparable with the published numbers:\n", *lines, ""]
+            parts += ["Not comparable with the published numbers, or not known to be:\n", *lines, ""]
         parts += [_detail_table(table), ""]
     parts += _own_name_lines(tables) + _absent_lines(tables)
     parts.append(
@@ -163,7 +163,7 @@ def _absent_lines(tables: Sequence[Table]) -> list[str]:
 
 
 def _protocol() -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in PUBLISHED.items())
+    return ", ".join(f"{name} {value}" for name, value in PUBLISHED.items())
 
 
 def _of(there: int, whole: int | None) -> str:

@@ -123,7 +123,7 @@ def numbered_rows(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The samples of a file with the numbers of their lines, from 1; otherwise as :func:`read_rows`."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file")
+        raise InputError(f"{path}: " + ("is a folder; give the JSONL files in it" if path.is_dir() else "no such file"))
     return ((number, row) for number, row, _, _ in _lines(path))
 
 
