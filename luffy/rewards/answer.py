@@ -31,20 +31,25 @@ _ASSIGNED = re.compile(rf"({_NAME})\s*&?\s*=\s*(?:&|\$|\\[(\[]|\s)*$")
 _JOINTS = tuple(
     re.compile(pattern)
     for pattern in (
-        r"[\s$,;&~*_`]",
-        rf"{_NAME}\s*&?\s*=",
-        r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:quad|qquad|thinspace|enspace|newline|lor|vee|land|wedge)(?![A-Za-z])|hspace\*?\{[^{}]*\})",
+        r"[\s$,;&~*_`|]|\.(?=\s*\n)|<br ?/?>",
+        rf"{_NAME}\s*\$?\s*(?:&?\s*=|is\b)",
+        r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:quad|qquad|thinspace|enspace|newline|par|cr|lor|vee|land|wedge)(?![A-Za-z])|&|hspace\*?\{[^{}]*\})",
         _AND,
         rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{[\s,;]*(?:{_AND})?[\s,;]*\}}|\{{\\rm\s+{_AND}\s*\}}",
     )
 )
-_ITEM_MARKS = (
-    re.compile(r"[-*+\u2022]\s+"),
-    re.compile(r"(?:\*\*)?\(?(?:[0-9]{1,2}|[a-hivx]{1,4})[.):]\)?(?:\*\*)?:?\s*"),
-    re.compile(r"(?:\*\*|#+ )?(?:Part|Case|Question|Problem|Subproblem|Root|Solution|For)\s*\(?[0-9A-Za-z]{1,4}\)?\s*[:.)]?\s*(?:\*\*)?:?\s*"),
+_NUMBERING = r"(?:[0-9]{1,2}|[a-hA-H]|[ivxIVX]{1,4}|[\u2460-\u2473])"
+_ITEM_MARK = re.compile(
+    r"[-*+\u2022]\s+"
+    rf"|(?:\*\*|#+ )?\(?{_NUMBERING}(?:[.):]\)?|(?<=[\u2460-\u2473]))(?:\*\*)?:?\s*"
+    rf"|(?:\*\*|#+ )?(?:Part|Case|Question|Problem|Subproblem|Root|Solution|Answer|For)\s*\(?{_NUMBERING}\)?(?![A-Za-z])\s*[:.)]?\s*(?:\*\*)?:?\s*"
+    r"|第[一二三四五六0-9]+(?:问|题|小题|部分)\s*:?\s*"
+    r"|(?:\*\*)?(?!.{0,30}(?:answer|final|result|correct|actual|note|wait|hence|then|thus|total|overall|instead|now|check|revis|step))"
+    r"[A-Za-z][A-Za-z0-9' ()]{2,30}(?:\*\*)?:(?:\*\*)?\s*",
+    re.IGNORECASE,
 )
 """What an item of a list begins with. It joins boxes where the box before stands in such an item as well."""
-_ITEM_TITLE = re.compile(r"(?:\*\*)?(?!.{0,30}(?:[Aa]nswer|[Ff]inal|[Rr]esult|[Cc]orrect))[A-Z][A-Za-z0-9' ()]{0,30}(?:\*\*)?:(?:\*\*)?\s*")
+_ITEM_START = re.compile(r"(?:^|[\n,;])[\s$*_`#]*$")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ASCII_CONTROL = {code: " " for code in (*range(9), 11, 12, *range(14, 32), 127)}
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
@@ -163,25 +168,22 @@ def _joined(text: str, one: _Box, other: _Box) -> bool:
     if len(between) > JOINT_CHARS:
         return False
     between = plain_characters(between)
-    mark = _item_mark(text[max(0, one.start - _LEAD_CHARS) : one.start].rpartition("\n")[2])
-    if mark and re.match(r"\s*\$?\s*[.]", between):
-        between = between.replace(".", " ", 1)
-    place = 0
+    listed = _ITEM_MARK.match(_item_of(text, one.start))
+    place, marked = 0, False
     while place < len(between):
-        at_line_start = not between[:place].rpartition("\n")[2].strip() and "\n" in between[:place]
-        step = mark.match(between, place) if mark and at_line_start else None
-        if step:
-            title = _ITEM_TITLE.match(between, step.end())
-            step = title or step
-        step = step or next(filter(None, (joint.match(between, place) for joint in _JOINTS)), None)
-        if step is None:
+        at_start = listed and (marked or _ITEM_START.search(between[:place]))
+        mark = _ITEM_MARK.match(between, place) if at_start else None
+        step = mark or next(filter(None, (joint.match(between, place) for joint in _JOINTS)), None)
+        if step is None or not step[0]:
             return False
-        place = step.end()
+        place, marked = step.end(), bool(mark)
     return True
 
 
-def _item_mark(line: str) -> re.Pattern[str] | None:
-    return next((mark for mark in _ITEM_MARKS if mark.match(line.lstrip())), None)
+def _item_of(text: str, box_start: int) -> str:
+    """What stands before a box in its line, or in the line before where its own holds nothing else."""
+    before = plain_characters(text[max(0, box_start - _LEAD_CHARS) : box_start]).rstrip(" \n$`[(\\{")
+    return before.rpartition("\n")[2].lstrip(" |") + " "
 
 
 def _assigned(text: str, end: int) -> str | None:

@@ -63,6 +63,7 @@ _KNOWN |= {ord(sign): f"\\{command} " for command, signs in _COMMANDS.items() fo
 
 _REMEMBERED = 5_000
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e\u2071]+")
+_WRITTEN_FRACTION = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+\u2044[\u2080-\u2089]+")
 _LOWERED = re.compile("[\u2080-\u208e\u2090-\u209c]+")
 _FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _RADICAND = r"\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\u03c0))"
@@ -83,9 +84,9 @@ class _Table(dict):
             found = chr(code - 0xFEE0)
         elif unicodedata.category(character) == "Zs":
             found = " "
-        elif 0x1D400 <= code <= 0x1D7FF:  # letters in bold, italics and so on
+        elif 0x1D400 <= code <= 0x1D7FF or 0x2160 <= code <= 0x217F:  # letters in bold, italics and so on; Roman numbers
             plain = unicodedata.normalize("NFKC", character)
-            found = _KNOWN.get(ord(plain), plain)
+            found = _KNOWN.get(ord(plain[0]), plain)
         else:
             found = character
         if len(self) < _REMEMBERED:
@@ -107,6 +108,7 @@ def plain_characters(text: str) -> str:
     """
     if text.isascii():
         return text
+    text = _WRITTEN_FRACTION.sub(_vulgar, text)
     text = _RAISED.sub(partial(_moved, "^"), text)
     text = _LOWERED.sub(partial(_moved, "_"), text)
     text = _FRACTION.sub(_vulgar, text)

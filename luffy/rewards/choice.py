@@ -18,31 +18,34 @@ READ_CHARS = 50_000
 _LOOKS = (
     (re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|underline|emph)\s*(?=\{)"), ""),
     (re.compile(r"\\(?:bf|rm|it|displaystyle|large|Large|huge|Huge|bfseries|mathrm|mathbf)(?![A-Za-z])\s*"), ""),
+    (re.compile(r"\\(?:text|math)?color\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\(?:left|right)(?![A-Za-z])"), ""),
     (re.compile(r"\\[()\[\]]"), "$"),
     (re.compile(r"\\(?:[,;:!> ]|q?quad(?![A-Za-z]))|~"), " "),
     (re.compile(r"\\(?=[{}])"), ""),
 )  # fmt: skip
-_OPENED = re.compile(r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}", re.IGNORECASE)
-_LETTER = re.compile(r"[A-Za-z](?![\w'^])(?!_[\w{])|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
+_OPENED = re.compile(r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}", re.IGNORECASE)
+_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9'^])(?!_[\w{])|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
 _CLOSED = re.compile(r"[})\]>$*_`\"']*")
 _NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
 _ANOTHER = re.compile(
-    r"[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
-    r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!\n]|and\b|or\b|are\b|both\b|和|或)"
+    r"\s?\([A-Z]\)|[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?(?:\s(?:possibly|maybe|perhaps|also|even|both)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
+    r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!<\n]|and\b|or\b|are\b|both\b|和|或)"
 )
-_ENDED = re.compile(r"\s?(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
-_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)")
+_ENDED = re.compile(r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
+_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)|\s+-+\s+\{?(?=[A-Za-z]{3})")
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
     r"(?:(?<![\w\\'-])(?:option|choice|answer|letter)\s+|^|(?<=[\s*_(]))[*_({\[$]{0,4}([A-Z])[*_)}\]$]{0,4}(?:\s\([^()\n]{0,80}\))?,?\s+"
     r"(?:is|must be|would be|should be|has to be)\s+(?:(?:therefore|thus|hence|clearly|indeed|definitely|most likely|likely|obviously)\s+)?"
-    r"(?:the\s+)?(?:only\s+|most\s+|single\s+)?(?:correct|right|best|appropriate|accurate|answer)\b"
+    r"(?:the\s+)?(?:only\s+|most\s+|single\s+)?(?:correct|right|best|appropriate|accurate|likely|plausible|suitable|answer)\b"
     r"(?!\s+(?:that|about|in|to|but|if|only|when|regarding|as far|unless))"
 )
 _PICKED = re.compile(
-    r"\b(?:I|we)(?:'d|'ll|'m)?(?:\s+(?:would|will|should|can|must|am|have to|therefore|thus|then))*\s+"
-    r"(?:pick|picking|choose|choosing|select|selecting|go(?:ing)? with|go(?:ing)? for|settle on|answer|opt for|think|believe|say|guess)\s+(?:with\s+|it is\s+|it's\s+)?"
+    r"(?:\b(?:I|we)(?:'d|'ll|'m)?|\blet(?:'s| us)|(?:^|(?<=\n)|(?<=\. ))(?=(?:choose|select|pick)\b))(?:\s+(?:would|will|should|can|must|am|have to|therefore|thus|then))*\s?"
+    r"\b(?:pick|picking|choose|choosing|select|selecting|go(?:ing)? with|go(?:ing)? for|settle on|answer|opt for|think|believe|say|guess)\s+(?:with\s+|it is\s+|it's\s+)?"
+    r"|(?:^|(?<=[\n.;,] )|(?<=\n))(?:so|therefore|thus|hence|by elimination|consequently|finally|in conclusion|overall|it must be|so it must be)[,:]?\s+"
+    r"(?=[(*]{0,3}[A-Z][)*]{0,3}[.!]?\s*(?:\n|\Z))"
     r"|\b(?:corresponds to|matches|match|points to|leads to|leaves(?: us with)?|(?:it|this|that)(?:'s| is| must be| would be))\s+(?:the\s+)?(?=(?:answer\s+)?(?:option|choice)\b|"
     r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
@@ -124,7 +127,7 @@ def _box_label(content: str) -> str | None:
             return letter[0].upper()
         if letter[0].isupper() and re.search(r"[)\]*]", closed[0]) and re.search(r"[(\[*]", opened[0]):
             return letter[0]
-        if letter[0].isupper() and re.match(r"\)", closed[0]):  # E) the text
+        if letter[0].isupper() and (closed[0][:1] == ")" or opened[0] == "{" and closed[0] == "}" and re.match(r"\s[\d$]", content[closed.end() :])):  # E) the text
             return letter[0]
     bracketed = _IN_BOX.search(content)
     if bracketed:
@@ -137,7 +140,8 @@ def _box_label(content: str) -> str | None:
 def _line_label(text: str) -> str | None:
     """The label of a response that is one line with a label, or whose first or last line is one."""
     last = _BARE_LINE.fullmatch(text.rpartition("\n")[2])
-    if last and (last[1].isupper() or last[1].isdigit() or "\n" not in text):
+    labels = {line[1].upper() for line in map(_BARE_LINE.fullmatch, text.split("\n")) if line}
+    if last and len(labels) == 1 and (last[1].isupper() or last[1].isdigit() or "\n" not in text):
         return last[1].upper()
     first = _LABELLED_LINE.fullmatch(text[:2000])
     return first[1].upper() if first and not _OTHER_LABELS.search(text) else None

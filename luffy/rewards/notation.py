@@ -46,7 +46,7 @@ _SAME = {
     "cfrac": "frac", "nicefrac": "frac", "sfrac": "frac", "xfrac": "frac", "R": "mathbb{R}", "Z": "mathbb{Z}", "Q": "mathbb{Q}",
     "N": "mathbb{N}", "reals": "mathbb{R}", "Reals": "mathbb{R}", "lbrace": "{", "rbrace": "}", "tg": "tan", "ctg": "cot",
     "cotg": "cot", "arctg": "arctan", "arcctg": "arccot", "lg": "log_{10}", "degree": "circ", "textdegree": "circ",
-    "leftarrow": "gets", "implies": "Rightarrow", "Bbb": "mathbb", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
+    "leftarrow": "gets", "implies": "Rightarrow", "Bbb": "mathbb", "dbinom": "binom", "tbinom": "binom", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
 }  # fmt: skip
 _AS_SIGN = {"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":", "langle": "(", "rangle": ")",
             "vert": "|", "lvert": "|", "rvert": "|", "mid": "|"}  # fmt: skip
@@ -58,6 +58,7 @@ _LOOKS = _rules(
     (rf"\\(?:large|Large|LARGE|huge|Huge|small|normalsize|bfseries|itshape|bf|rm|it|[bB]igg?[lrm]?){_END}\s*", ""),
     (rf"\\(?:checkmark|blacksquare|square|qed){_END}|[\u2713\u2714\u220e]", ""),
     (r"\\(?:label|tag|hspace|vspace|phantom|vphantom|hphantom)\*?\s*\{[^{}]*\}", ""),
+    (r"(?<=[0-9])(?:\{,\}|,\\!) ?(?=[0-9]{3}(?![0-9]))", ""),
     (rf"\\(?:!|negthinspace{_END})\s*", ""),
     (rf"(?<!\\)\\(?:[,:;> ]|(?:quad|qquad|thinspace|medspace|thickspace|enspace|enskip|hfill|nobreakspace){_END})|(?<!\\)~", " "),
     (r"\\(?:(?:text|math)?color|colorbox)\s*\{[^{}]*\}", ""),
@@ -66,6 +67,10 @@ _LOOKS = _rules(
     (r"\\text(?:super|sub)script(?=\{)", lambda found: "^" if "super" in found[0] else "_"),
     (rf"\\({'|'.join(sorted(_SAME, key=len, reverse=True))}){_END}", lambda found: "\\" + _SAME[found[1]]),
     (rf"\\({'|'.join(_AS_SIGN)}){_END}\s?", lambda found: _AS_SIGN[found[1]]),
+    (r"\{\s*([,:;.])\s*\}|\\text\s*\{\s*,\s*\}", lambda found: found[1] or ","),
+    (r"\{\s*([^{}\\]{1,40}?)\s*\\choose\s*([^{}\\]{1,40}?)\s*\}", r"\\binom{\1}{\2}"),
+    (r"\\textdollar(?:\{\}|(?![A-Za-z]))\s*|\\dollar(?![A-Za-z])\s*", r"\\$"),
+    (r"(?<=[0-9])\s?\^\s?(?:\{\s?\\text\{\s?o\s?\}\s?\}|\\text\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))", r"^\\circ"),
     (r"!=", r"\\neq "),
     (r"<=", r"\\leq "),
     (r">=", r"\\geq "),
@@ -83,14 +88,16 @@ _LOOKS = _rules(
     (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
     (r"(?<=[0-9A-Za-z)}])\*\*\s*(-?[0-9]+|[A-Za-z]|\([^()]*\))", r"^{\1}"),
     (r"\^(-?[0-9]{2,})", r"^{\1}"),
+    (r"\\text\s*\{\s*(\\[a-z]+)\s*\}", r"\1 "),
     (r"\\text\s*\{\s*([^{}]*?)\s*\}", lambda found: found[1] if _MATHEMATICAL.fullmatch(found[1]) else rf"\text{{{found[1]}}}"),
 )  # fmt: skip
 _MATHEMATICAL = re.compile(r"(?=[^0-9]*[0-9])[-+*/^=<>()\[\].,:0-9\s]+")
 
 _WRAPPERS = _rules(
-    (r"(?<!\\)(?:\\\\)+$", ""),
+    (r"(?<!\\)\\+$", ""),
     (r"(?<![.,;:\s])\s?[.,;:]+$", ""),
-    (r"^(\*\*|__|\*|`+|\"|''|``)([^*`\"]*)(?:\1|'')$", r"\2"),
+    (r"^_([^_]+)_$", r"\1"),
+    (r"^(\*\*\*|\*\*|__|\*|`+|\"|''|``)([^*`\"]*)(?:\1|'')$", r"\2"),
     (r"^\{([^{}]*)\}$", r"\1"),
     (r"^\{((?:[^{}]|\{[^{}]*\})*)\}$", r"\1"),
     (r"^(?:=|\\therefore|\\Rightarrow|:|\\text\{\s*\}|&)\s*", ""),
@@ -192,9 +199,16 @@ def _compounded(found: re.Match[str]) -> str:
     return _decimal(Fraction(found[1]) + Fraction(found[3]) / size) + rf" \text{{{found[2]}}}"
 
 
+_COUNT = ("(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thir|fif|eigh|twen|for|teen|ty|hundred|thousand|million|and)")
 _OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
 _WORDS = _rules(
+    (rf"^({_NUMBER}) ?([\u20ac\u00a3\u00a5\u20b9\u20bd])$", r"\2\1"),
+    (rf"^(?:\\text\{{ ?)?(Rs|USD|EUR|INR|GBP|CNY)\.? ?\}}? ?({_NUMBER})$", r"\2 \\text{\1}"),
+    (r"^\| ?[A-Z]+ ?(?:\\(?:cup|cap|setminus) ?[A-Z]+ ?){1,3}\| ?= ?(?=[^=]+$)", ""),
+    (rf"(?<=[0-9]) ?\((?:\\text\{{)?(?:{_COUNT}[ -]?)+\}}?\)$", ""),
+    (r"(?<=\S) ?\\text\{ ?[,(]? ?(?:since|because)\b.*$", ""),
     (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
+    (r"^(-?[0-9]{1,3}(?:,[0-9]{3}){1,9})(?=(?:\.[0-9]+)? ?\\text)", lambda found: found[1].replace(",", "")),
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
     (r"\s*\(\s*(?:\\text\{\s*)?(?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|\\approx)[^()]*\)\s*\}?$", ""),
     (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)", ""),
@@ -240,7 +254,7 @@ def _phrase(text: str) -> str:
 
 _CASES = re.compile(r"^(?:\\\{\s*)?\\begin\{(cases|aligned|array|gathered)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}$", re.DOTALL)
 _LINE_BREAK = re.compile(r"\s*,?\s*\\\\(?:\[[^\]]*\])?\s*")
-_ROW_END = re.compile(r"\n|\\\\(?:\[[^\]]*\]|(?![A-Za-z]))")
+_ROW_END = re.compile(r"\n|\\\\(?:(?=[A-Za-z]\s?=)|\[[^\]]*\]|(?![A-Za-z]))")
 _BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[\[\](){},;]")
 _OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")", "}"}
 _WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")

@@ -15,31 +15,33 @@ _ADVERB = (
     r"probably|in fact|still|again|I (?:think|believe|guess|would say)|we (?:think|believe)|given by|found to be|going to be)"
 )
 _COPULA = (
-    r"(?:'s|is|was|equals|equal to|becomes|(?:should|would|will|must|has to|have to|ought to|could|may|might) be|"
+    r"(?:'s|is|are|was|equals|equal to|becomes|(?:should|would|will|must|has to|have to|ought to|could|may|might) be|"
     r"(?:seems|appears|turns out|happens|comes out)(?: to be)?)\b"
 )
 _SUBJECT = (
-    r"(?<![A-Za-z])(?:answer|ans|choice|option|response|solution|conclusion|result)"
+    r"(?<![A-Za-z])(?:answers?|ans|choice|option|letter|response|solutions?|conclusion|result)"
     r"(?:\s+(?:choice|option|letter|here|key|to (?:this|the) (?:question|problem)|for (?:this|the) (?:question|problem)))?(?![A-Za-z])"
 )
 _MARKUP = r"[\s*_`\"']{0,6}"
 _LEADS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[:=]|[-=]>)(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?",
+        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[:=]|[-=]>)(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?(?:\s?not\s\(?[A-Z]\)?,?\sbut(?:\srather)?\s)?",
+        r"(?<![A-Za-z])ans\.\s",
         rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
-        r"(?:答案|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
-        r"(?<!\w)(?:ответ|respuesta|réponse|reponse|antwort|resposta|risposta|الجواب|الإجابة)"
+        r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
+        r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|resposta|risposta|الجواب|الإجابة)"
         r"(?:\s(?:correcta|correcte|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
         r"<answer>",
     )
 )
 _SUPPOSED = re.compile(
-    r"(?:(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|imagine|why|what)\s+(?:that\s+)?|\b(?:not|never|cannot|doubt)\b[^.\n]{0,20}|"
+    r"(?:\b(?:some|many|students?|people|someone|one|you|others|it)\b[^.\n]{0,24}(?:think|say|seem|argue|believe|guess|assume|conclude|claim)\w*\s+"
+    r"(?:that\s+)?(?:(?:the|your)\s+)?(?:\w+\s+)?|(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|imagine|why|what)\s+(?:that\s+)?|\b(?:not|never|cannot|doubt)\b[^.\n]{0,20}|"
     r"n't\s[^.\n]{0,20})(?:(?:the|your|its|our|this|my)\s+)?(?:\w+\s+)?|\bother\s+|\bwrong\s+|\bincorrect\s+)$",
     re.IGNORECASE,
 )
-_BEFORE_CHARS = 48
+_BEFORE_CHARS = 64
 
 _VALUE_CHARS = 300
 _VALUE_END = re.compile(r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
@@ -81,7 +83,7 @@ def stated_value(text: str) -> str | None:
     value = text[place : place + _VALUE_CHARS].strip(" \t\n:*")
     end = _VALUE_END.search(value)
     value = (value[: end.start()] if end else value).strip(" \t*_`:")
-    if not value or len(value) >= _VALUE_CHARS:
+    if not value or len(value) >= _VALUE_CHARS or "box" in value:  # a box that does not close
         return None
     bare = _FUNCTION_WORDS.sub(" ", _COMMAND.sub(" ", value))
     words = _TEXT.fullmatch(value) and len(value) > 1 and not _ARTICLES.match(value)
