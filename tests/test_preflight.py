@@ -108,6 +108,13 @@ def test_right_overrides_pass() -> None:
     )
 
 
+def test_flags_of_hydra_are_no_overrides() -> None:
+    preflight.check_command_line(["--cfg", "job", "profile=cpu"])
+    preflight.check_command_line(["--config-dir", "mine", "experiment=mine"])
+    with pytest.raises(InputError, match=r"unknown key optim\.lrr; did you mean optim\.lr\?"):
+        preflight.check_command_line(["profile=cpu", "optim.lrr=1"], module="verl.mix_src.config.sft", name="sft")
+
+
 HAS_NO_EFFECT = {
     "actor_rollout_ref.actor.clip_ratio_high": "set luffy.objective.clip_high",
     "actor_rollout_ref.actor.clip_ratio_c": "set luffy.objective.dual_clip",

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from luffy.errors import InputError
 from verl.mix_src import preflight, same_run, sft_preflight
+from verl.mix_src.preflight.needs import needs
 from verl.mix_src.held_out import files_of, rows_held_out
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.run_files import RunFiles
@@ -46,6 +47,7 @@ def show_rl(config: DictConfig, problems: list[str]) -> None:
         "validation": f"{_validation(config)}, {_every(trainer.test_freq)}",
         "time": TIMES.get(str(data.train_files), "shown after the first step"),
     }
+    rows |= {need.name: need for need in needs(config)}
     _show(config, rows, preflight.row_lengths(config).notes, problems)
 
 

@@ -141,7 +141,7 @@ def main() -> None:
     """Entry point: help on one screen, and a check of the overrides by name before Hydra sees them."""
     show_help("help.txt")
     try:
-        preflight.check_overrides([argument for argument in sys.argv[1:] if not argument.startswith("-")])
+        preflight.check_command_line(sys.argv[1:])
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)

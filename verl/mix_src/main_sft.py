@@ -113,6 +113,16 @@ def _train(config: DictConfig, files: SftFiles, steps: int) -> int:
     return subprocess.run([sys.executable, *launcher, "-m", RANK_MODULE, str(files.config)], env=environment).returncode
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Entry point: help on one screen, and a check of the overrides by name before Hydra sees them."""
     show_help("sft/help.txt")
+    try:
+        preflight.check_command_line(sys.argv[1:], module="verl.mix_src.config.sft", name="sft")
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_BAD_INPUT)
     compose_and_train()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -62,13 +62,24 @@ SWITCHED_OFF = {
 }
 """Keys that are read only where another is off."""
 
+RL_CONFIG = "mix_ppo"
 SWITCHES = ("enable", "enabled")
 ALWAYS_ON = ("transfer_queue",)  # the V1 trainer turns it on by itself
 OWN = ("luffy", "hydra", "dry_run")
+OTHER_CONFIGS = ("--config-", "-cd", "-cn", "-cp")
 TRAINER_MODES = ("sync", "colocate_async", "separate_async")
 
 
-def check_overrides(overrides: Sequence[str], *, module: str = "verl.mix_src.config", name: str = "mix_ppo") -> None:
+def check_command_line(arguments: Sequence[str], *, module: str = "verl.mix_src.config", name: str = RL_CONFIG) -> None:
+    """:func:`check_overrides` for what was typed after a command; Hydra's own flags and their values are left to Hydra."""
+    overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
+    if any(each.startswith(OTHER_CONFIGS) for each in arguments):
+        _check_names(overrides)  # the rest of the config is in files of the user's, which Hydra finds
+    else:
+        check_overrides(overrides, module=module, name=name)
+
+
+def check_overrides(overrides: Sequence[str], *, module: str = "verl.mix_src.config", name: str = RL_CONFIG) -> None:
     """Check Hydra overrides before Hydra's own start, which would answer some with a traceback and others not at all.
 
     Args:
@@ -80,6 +91,19 @@ def check_overrides(overrides: Sequence[str], *, module: str = "verl.mix_src.con
         InputError: on an option of LUFFY's released code (with the new key), an unknown key (with the nearest known one), or a
             key of veRL that this training would not read (with what to do instead).
     """
+    _check_names(overrides)
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        config, groups = _composed(overrides, module, name)
+    except HydraException as error:
+        said = " ".join(str(error).partition("Config search path")[0].partition("See https")[0].split())
+        raise InputError(_unknown(overrides, module, name) or said) from error
+    if name == RL_CONFIG:
+        for problem in unread([each.key_or_group for each in parsed if _is_value(each, groups)], config):
+            raise InputError(problem)
+
+
+def _check_names(overrides: Sequence[str]) -> None:
     for override in overrides:
         if message := explain(override):
             raise InputError(message)
@@ -88,15 +112,6 @@ def check_overrides(overrides: Sequence[str], *, module: str = "verl.mix_src.con
             LuffyConfig.check_key(key)
         if key == "model_engine" and value != "dp":
             raise InputError(f"model_engine={value}: the gradient of this extension is tested on veRL's FSDP engine alone; leave it out")
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        config, groups = _composed(overrides, module, name)
-    except HydraException as error:
-        said = " ".join(str(error).partition("Config search path")[0].partition("See https")[0].split())
-        raise InputError(_unknown(overrides, module, name) or said) from error
-    if name == "mix_ppo":
-        for problem in unread([each.key_or_group for each in parsed if _is_value(each, groups)], config):
-            raise InputError(problem)
 
 
 def unread(keys: Sequence[str], config: DictConfig) -> Iterator[str]:
@@ -163,10 +178,11 @@ def _unknown(overrides: Sequence[str], module: str, name: str) -> str | None:
     except HydraException:
         return None
     known = _keys(config)
+    useful = [*groups, *sorted(each for each in known if not each.startswith("hydra"))]
     for override in parsed:
         key = override.key_or_group
         if _is_value(override, groups) and not override.is_add() and key not in known:
-            near = _nearest(key, [*groups, *sorted(each for each in known if not each.startswith("hydra"))])
+            near = _nearest(key, useful, _helps if name == RL_CONFIG else bool)
             return f"unknown key {key}; " + (f"did you mean {near}?" if near else "see dry_run=true for every key")
     return None
 
@@ -182,12 +198,12 @@ def _keys(config: DictConfig) -> set[str]:
     return set(below(OmegaConf.to_container(config), ""))
 
 
-def _nearest(key: str, known: Sequence[str]) -> str | None:
+def _nearest(key: str, known: Sequence[str], helps: Callable[[str], bool]) -> str | None:
     """The known key that was meant: the same name at another place, else the most similar one; unread ones are no help."""
     leaf = key.rpartition(".")[2]
     same = [each for each in known if each.rpartition(".")[2] == leaf]
     for candidates, cutoff in ((same, 0.0), (known, 0.6)):
         for near in difflib.get_close_matches(key, candidates, n=5, cutoff=cutoff):
-            if "." not in near or _helps(near):
+            if "." not in near or helps(near):
                 return near
     return None
