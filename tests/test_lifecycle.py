@@ -57,15 +57,23 @@ def test_place_decides_beside_the_title() -> None:
     processes = [subprocess.Popen([sys.executable, "-c", code]) for code in (tree, _title("VLLM::EngineCore"), _title("ray::IDLE"))]
     try:
         deadline = time.monotonic() + 60
-        while sum("::" in " ".join(each.cmdline()[:1]) for each in psutil.Process().children(recursive=True)) < 4:
+        while sum(_is_titled(each) for process in processes for each in _with_descendants(process.pid)) < 4:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         assert parts(psutil.Process().children(recursive=True)) == {}
     finally:
-        for process in psutil.Process().children(recursive=True):
-            process.kill()
         for process in processes:
+            for each in _with_descendants(process.pid):
+                each.kill()
             process.wait()
+
+
+def _with_descendants(pid: int) -> list[psutil.Process]:
+    return [process := psutil.Process(pid), *process.children(recursive=True)]
+
+
+def _is_titled(process: psutil.Process) -> bool:
+    return "::" in " ".join(process.cmdline()[:1])
 
 
 def test_every_place_but_the_top_is_a_part_itself() -> None:

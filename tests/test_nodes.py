@@ -108,6 +108,7 @@ def overrides(example, folder: Path) -> list[str]:
         *(f"data.{key}={os.path.relpath(value, ROOT)}" for key, value in
           {"train_files": example.train, "val_files": example.heldout}.items()),
         f"actor_rollout_ref.model.path={os.path.relpath(example.model, ROOT)}",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=64", "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=64",
     ]  # fmt: skip
 
 
@@ -171,18 +172,22 @@ def test_training_on_two_nodes(cluster: Cluster, tiny_example, tmp_path: Path) -
     assert "started the machine" in console and "started an actor worker (FSDP)" in console
 
 
+def _said(run: subprocess.Popen, what: str) -> str:
+    """What the run says, between the lines of Ray's that go the same way."""
+    return next(line.split(": ")[1].strip() for line in run.stdout if line.startswith(f"{what}: "))
+
+
 def test_lost_actor_and_lost_machine_end_the_run(cluster: Cluster) -> None:
     """Within 10 s where a process ended; within a minute where Ray has to find out that a machine is gone."""
     run = subprocess.Popen([sys.executable, DRIVER], env=cluster.environment, stdout=subprocess.PIPE, text=True)
-    first = run.stdout.readline().split()
-    os.kill(int(first[0]), signal.SIGKILL)
+    os.kill(int(_said(run, "actor")), signal.SIGKILL)
     lost = time.monotonic()
-    assert run.stdout.readline() == "an actor worker (FSDP) ended\n" and time.monotonic() - lost < 10
+    assert _said(run, "failure") == "an actor worker (FSDP) ended" and time.monotonic() - lost < 10
     assert run.wait(60) == 0
     run = subprocess.Popen([sys.executable, DRIVER], env=cluster.environment, stdout=subprocess.PIPE, text=True)
-    run.stdout.readline()
+    _said(run, "actor")
     lost = time.monotonic()
     for process in psutil.Process(cluster.nodes[1].pid).children(recursive=True):
         process.kill()
-    assert run.stdout.readline().startswith("the machine ") and time.monotonic() - lost < 60
+    assert _said(run, "failure").startswith("the machine ") and time.monotonic() - lost < 60
     assert run.wait(60) == 0

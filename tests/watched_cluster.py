@@ -38,13 +38,13 @@ def main() -> None:
         pid = ray.get(actor.pid.remote())
         while "an actor worker (FSDP)" not in watch.started:
             time.sleep(0.1)
-        sys.stdout.write(f"{pid}\n")
+        sys.stdout.write(f"actor: {pid}\n")
         sys.stdout.flush()
         try:
             time.sleep(120)
         except KeyboardInterrupt:
             pass
-        sys.stdout.write(f"{watch.first_failure}\n")
+        sys.stdout.write(f"failure: {watch.first_failure}\n")
         sys.stdout.flush()
         ray.shutdown()
 

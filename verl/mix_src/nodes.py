@@ -230,7 +230,8 @@ class ClusterParts:
         return self._last
 
     def _ask(self) -> dict[str, str]:
-        actors = state.actors(job_id=ray.get_runtime_context().job_id, actor_state_name="ALIVE").values()
+        job = ray.JobID.from_hex(ray.get_runtime_context().get_job_id())
+        actors = state.actors(job_id=job, actor_state_name="ALIVE").values()
         self._machines |= {actor["Address"]["NodeID"]: f"the machine {actor['Address']['IPAddress']}" for actor in actors}
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
         names = {actor["ActorID"]: ACTORS.get(actor["ActorClassName"]) for actor in actors}
