@@ -22,6 +22,7 @@ STYLE = {
     "grid.alpha": 0.3,
     "legend.framealpha": 0.8,
     "legend.fontsize": 8,
+    "text.parse_math": False,  # names of models are text, whatever signs they have
     "svg.hashsalt": "luffy",  # the same figure gives the same file
 }
 PANEL = (4.8, 3.4)  # inches of one panel

@@ -71,6 +71,8 @@ def test_a_row_without_a_verdict_is_not_scored(tmp_path, row):
         ({"reason": ["a"]}, "'reason' is .*; it must be text"),
         ({"benchmark": None}, "'benchmark' is None; it must be text"),
         ({"benchmark": ""}, "'benchmark' is ''"),
+        ({"benchmark": "a\nb"}, r"'benchmark' is 'a\\nb'; it must be text on one line"),
+        ({"benchmark": "\ud800"}, "it must be text on one line"),
         ({"problem": "aime-3"}, "line 1: 'problem' and 'sample' must be whole numbers"),
         ({"problem": 1.5}, "must be whole numbers"),
         ({"sample": True}, "must be whole numbers"),
@@ -242,6 +244,12 @@ def test_a_manifest_of_another_program_is_named(tmp_path, content):
     path.with_name("r.manifest.json").write_text(content)
     with pytest.raises(InputError, match="not a manifest of an evaluation"):
         read_result(path)
+
+
+def test_names_with_signs_of_markdown_and_mathematics(tmp_path):
+    result = read_result(write(tmp_path / "r.jsonl", [{**SCORED, "benchmark": "a|b"}]), name="$\\frac$|x_1")
+    assert "| $\\frac$\\|x_1 | 100.0" in report.to_markdown(make_tables([result]))
+    assert plot_lengths([result], tmp_path / "lengths") and "$\\frac$|x_1" in (tmp_path / "lengths.svg").read_text()
 
 
 def test_a_folder_is_no_result(tmp_path):

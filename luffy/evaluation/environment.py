@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import luffy
-from luffy.vllm_cpu import CPU_DISTRIBUTION, GPU_DISTRIBUTION
+from luffy.vllm_cpu import CPU_DISTRIBUTION, GPU_DISTRIBUTION, is_cpu_build
 
-PACKAGES = {
-    "vllm": (GPU_DISTRIBUTION, CPU_DISTRIBUTION),
-    "transformers": ("transformers",),
-    "torch": ("torch",),
-}
+PACKAGES = ("vllm", "transformers", "torch")
 UNUSED = "not used: no sample was generated"
 
 
@@ -25,7 +21,7 @@ def environment(*, device: str = UNUSED, dtype: str = UNUSED) -> dict[str, str]:
         device: of the engine, as :func:`device_name` gives it.
         dtype: of its arithmetic.
     """
-    versions = {name: _version(distributions) for name, distributions in PACKAGES.items()}
+    versions = {package: _version(package) for package in PACKAGES}
     return {"luffy": luffy.__version__, **versions, "device": device, "dtype": dtype}
 
 
@@ -37,14 +33,13 @@ def device_name(engine: Any) -> str:
     return torch.cuda.get_device_name() if kind == "cuda" else f"{kind}: {_processor()}"
 
 
-def _version(distributions: tuple[str, ...]) -> str:
-    for name in distributions:
-        try:
-            found = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue
-        return found.version if name == distributions[0] else f"{found.version} ({name})"
-    return "not installed"
+def _version(package: str) -> str:
+    distribution = CPU_DISTRIBUTION if package == GPU_DISTRIBUTION and is_cpu_build() else package
+    try:
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+    return version if distribution == package else f"{version} ({distribution})"
 
 
 def _processor() -> str:

@@ -114,8 +114,8 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def _identity(row: dict[str, Any], where: str) -> tuple[str, str, str]:
     messages, source = row["prompt"], row["data_source"]
-    if not isinstance(source, str) or not source.strip():
-        raise InputError(f"{where}: column 'data_source' must be text, the name of the benchmark")
+    if not isinstance(source, str) or not (source.strip() and source.isprintable()):
+        raise InputError(f"{where}: column 'data_source' must be text on one line, the name of the benchmark")
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
         raise InputError(f"{where}: column 'prompt' must be a list of messages {{'role': text, 'content': text}}")
     reward = row["reward_model"]

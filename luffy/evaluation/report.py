@@ -194,4 +194,5 @@ def _with_interval(interval: Interval) -> str:
 
 def _markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [header, ["---"] + ["---:"] * (len(header) - 1), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    cells = ([" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in rows)
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)

@@ -86,8 +86,8 @@ def read_generated(row: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _text(row: dict[str, Any], name: str, where: str, *, empty: bool = False) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not (empty or value.strip()):
-        raise InputError(f"{where}: '{name}' is {value!r:.60}; it must be text")
+    if not isinstance(value, str) or not (empty or (value.strip() and value.isprintable())):
+        raise InputError(f"{where}: '{name}' is {value!r:.60}; it must be text" + ("" if empty else " on one line"))
     return value
 
 
