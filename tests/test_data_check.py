@@ -60,6 +60,9 @@ FAULTS = {
     "prompt_too_long": lambda row: set_prompt(row, 1, content="word " * 60 + str(row["extra_info"]["index"])),
     "prompt_duplicate": lambda row: set_prompt(row, 1, content="What is  1 + 1 ?"),
     "gold_missing": lambda row: replace(row, reward_model={"style": "rule", "ground_truth": ""}),
+    "gold_sentinel": lambda row: replace(row, reward_model={"style": "rule", "ground_truth": "notfound"}),
+    "gold_encoded": lambda row: replace(row, reward_model={"style": "rule", "ground_truth": '["2"]'}),
+    "text_encoded": lambda row: set_prompt(row, 1, content=f'[{{"role": "user", "content": "{row["prompt"][1]["content"]}"}}]'),
     "gold_unreadable": lambda row: replace(row, reward_model={"style": "rule", "ground_truth": "\\frac{1}{"}),
     "reward_style": lambda row: replace(row, reward_model=row["reward_model"] | {"style": "model"}),
     "data_source_missing": lambda row: replace(row, data_source=None),
@@ -127,7 +130,9 @@ def test_each_planted_fault_is_found_in_its_row(planted, findings, code):
 
 
 def test_good_rows_have_no_findings(planted, findings):
-    assert set(CATALOGUE) - set(FAULTS) == {"column_missing", "column_type", "no_rows", "chat_template"}
+    assert set(CATALOGUE) - set(FAULTS) == {
+        "column_missing", "column_type", "column_renamed", "column_unread", "no_rows", "chat_template", "row_unreadable",
+    }  # fmt: skip
     assert {finding.row for finding in findings} == set(planted[1])
 
 
@@ -183,6 +188,9 @@ LAYOUT_FAULTS = {
     "column 'target_probs' is a list of int64 instead of list": lambda table: table.set_column(
         4, "target_probs", pa.array([[1]])
     ),
+    "column 'target_ds_qwen_7b_probs' is not read under that name; call it 'target_probs'": lambda table: (
+        table.rename_columns([n.replace("target_probs", "target_ds_qwen_7b_probs") for n in table.column_names])
+    ),
     "the file has no rows": lambda table: table.slice(0, 0),
 }
 
@@ -196,7 +204,24 @@ def test_the_layout_is_checked_without_reading_rows(tmp_path, message):
         check_layout(path)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     kinds = [finding.code for finding in check_training_file(path, kind="train")]
-    assert kinds and set(kinds) <= {"column_missing", "column_type", "no_rows"}
+    assert kinds and set(kinds) <= {"column_missing", "column_type", "column_renamed", "no_rows"}
+
+
+def test_a_column_that_is_nearly_known_is_named(tmp_path, caplog):
+    table = pa.Table.from_pylist([good(1)], schema=arrow_schema("train"))
+    names = [name.replace("target_probs", "target_prob") for name in table.column_names]
+    pq.write_table(table.rename_columns(names), tmp_path / "t.parquet")
+    check_layout(tmp_path / "t.parquet")
+    assert "column 'target_prob' is not read; if it is 'target_probs', rename it" in caplog.text
+    assert [(found.row, found.code) for found in check_training_file(tmp_path / "t.parquet")] == [(None, "column_unread")]
+
+
+def test_a_row_that_cannot_be_read_is_a_finding(tmp_path):
+    table = pa.Table.from_pylist([good(n) for n in range(1, 4)], schema=arrow_schema("train"))
+    broken = pa.array([b"math", b"\xed\xa0\xbd", b"math"], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("ability"), "ability", broken), tmp_path / "t.parquet")
+    (found,) = check_training_file(tmp_path / "t.parquet")
+    assert (found.row, found.code) == (1, "row_unreadable") and "row 1 cannot be read" in found.message
 
 
 def test_layouts_of_other_writers_are_accepted(tmp_path):

@@ -136,3 +136,27 @@ def test_system_prompt_choices(tmp_path: Path):
     assert system_rewriter(str(tmp_path / "s.txt"))(bare, True)[0]["content"] == "from a file"
     pq.write_table(pa.table({"prompt": [list(chat)]}), tmp_path / "s.parquet")
     assert system_rewriter(str(tmp_path / "s.parquet"))(bare, True)[0]["content"] == "old"
+
+
+def test_the_former_name_of_the_probabilities_is_read_and_said(tmp_path: Path, caplog):
+    row = {
+        "prompt": [{"role": "user", "content": "q"}],
+        "target": [{"role": "assistant", "content": "a"}],
+        "reward_model": {"style": "rule", "ground_truth": "7"},
+        "target_ds_qwen_7b_probs": [0.5, 0.25],
+    }
+    for name, value in (("flat", [0.5, 0.25]), ("nested", [[0.5, 0.25]])):
+        pq.write_table(pa.Table.from_pylist([row | {"target_ds_qwen_7b_probs": value}]), tmp_path / f"{name}.parquet")
+        (example,) = read(tmp_path / f"{name}.parquet")
+        assert example.traces[0].probabilities == (0.5, 0.25)
+    assert "column 'target_ds_qwen_7b_probs' is read as 'target_probs'" in caplog.text
+
+
+@pytest.mark.parametrize(("column", "near"), [("target_prob", "target_probs"), ("data_sources", "data_source"), ("answers", "answer")])
+def test_a_column_that_is_nearly_known_is_named(tmp_path: Path, caplog, column: str, near: str):
+    row = {"problem": "q", "generations": ["t"], "final_answer": "1", column: "x", "source": "s", "difficulty": "3"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "x.parquet")
+    read(tmp_path / "x.parquet")
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        f"column '{column}' is not read; if it is '{near}', rename it"
+    ]

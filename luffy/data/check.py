@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from luffy.data import columnar, schema
-from luffy.data.files import columns_of, find_files, read_batches
-from luffy.data.finding import Finding, finding
+from luffy.data.files import Row, columns_of, find_files, read_batches
+from luffy.data.finding import ERROR, Finding, finding
 from luffy.data.lengths import require_chat_tokenizer
 from luffy.data.row_checks import Limits, RowChecker
 from luffy.data.verification import Verify
 from luffy.errors import InputError
 from luffy.progress import Bar
 from luffy.traces import PROMPT, TARGET
+
+logger = logging.getLogger(__name__)
 
 _ROWS_AT_ONCE = 128
 
@@ -33,7 +34,9 @@ def check_layout(path: str | Path, kind: str = "train") -> None:
     """
     path = Path(path)
     for found in _layout_findings(path, kind):
-        raise InputError(f"{path}: {found.message}")
+        if found.severity == ERROR:
+            raise InputError(f"{path}: {found.message}")
+        logger.warning("%s: %s", path, found.message)
 
 
 def check_training_file(
@@ -68,7 +71,7 @@ def check_training_file(
     _require_parquet(path)
     kind = kind or _kind(path)
     findings = list(_layout_findings(path, kind))
-    if findings:
+    if any(found.severity == ERROR for found in findings):
         return findings
     if tokenizer is not None:
         require_chat_tokenizer(tokenizer, getattr(tokenizer, "name_or_path", ""))
@@ -105,22 +108,22 @@ def _layout_findings(path: Path, kind: str) -> Iterator[Finding]:
         problem = schema.type_problem(actual.field(position).type, column.type)
         if problem:
             yield finding(None, "column_type", column=column.name, problem=problem, meaning=column.meaning)
+    known = {column.name for layout in schema.LAYOUTS.values() for column in layout}
+    for name, near in schema.near_names(set(actual.names) - schema.FORMER_NAMES.keys(), known).items():
+        yield finding(None, "column_unread", column=name, near=near)
+    for name in schema.FORMER_NAMES.keys() & set(actual.names):
+        yield finding(None, "column_renamed", column=name, now=schema.FORMER_NAMES[name])
     if columnar.row_count(path) == 0:
         yield finding(None, "no_rows")
 
 
-def _rows(path: Path, kind: str, limit: int | None) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+def _rows(path: Path, kind: str, limit: int | None) -> Iterator[tuple[int, list[Row | InputError]]]:
     present = columns_of(path)
     columns = [column.name for column in schema.LAYOUTS[kind] if column.name in present]
     total = columnar.row_count(path) if limit is None else min(limit, columnar.row_count(path))
     with Bar(total=total, unit=" rows", desc="check") as bar:
         for batch in read_batches(path, _ROWS_AT_ONCE, columns):
-            try:
-                rows = batch.rows()[: total - batch.first_row]
-            except (pa.ArrowException, UnicodeDecodeError) as error:
-                raise InputError(
-                    f"{path}: rows from {batch.first_row} on cannot be read ({error}); make the file again"
-                ) from error
+            rows = batch.attempts()[: total - batch.first_row]
             yield batch.first_row, rows
             bar.update(len(rows))
             if batch.first_row + len(rows) >= total:

@@ -11,7 +11,10 @@ WARNING = "warning"
 FAULTS = {
     "column_missing": (ERROR, "column '{column}' is missing ({meaning}); the file has {present}"),
     "column_type": (ERROR, "column '{column}' is {problem}; it holds {meaning}"),
+    "column_renamed": (ERROR, "column '{column}' is not read under that name; call it '{now}', or drop it"),
+    "column_unread": (WARNING, "column '{column}' is not read; if it is '{near}', rename it"),
     "no_rows": (ERROR, "the file has no rows; make it again"),
+    "row_unreadable": (ERROR, "{reason}"),
     "prompt_missing": (ERROR, "the prompt is null or an empty list; drop the row"),
     "prompt_message_null": (ERROR, "prompt[{i}], its role or its content is null; drop the row"),
     "prompt_role": (ERROR, "prompt[{i}] has role '{role}'; roles are system, user, assistant"),
@@ -25,6 +28,8 @@ FAULTS = {
     "prompt_too_long": (ERROR, "the prompt has {length} tokens, the limit is {limit}; drop the row"),
     "chat_template": (ERROR, "{reason}; mend the messages"),
     "gold_missing": (ERROR, "reward_model.ground_truth is null or empty, so every reward would be 0; drop the row"),
+    "gold_sentinel": (ERROR, "the gold answer '{gold}' stands for no answer; drop the row"),
+    "gold_encoded": (ERROR, "the gold answer '{gold}' is text that encodes data; write the answer itself"),
     "gold_unreadable": (ERROR, "the verifier cannot read the gold answer '{gold}' as a whole; mend it or drop the row"),
     "reward_style": (WARNING, "reward_model.style is {style!r}; write 'rule'"),
     "data_source_missing": (ERROR, "column 'data_source' is null or empty; rewards and metrics go by it"),
@@ -45,9 +50,15 @@ FAULTS = {
     "think_tags_doubled": (ERROR, "target[{i}] has a think tag more than once; drop the trace"),
     "eos_in_trace": (ERROR, "target[{i}] ends with '{token}', which the trainer adds again; cut it off"),
     "special_token": (ERROR, "{where} contains the tokenizer's special token '{token}'; remove it or drop the row"),
+    "text_encoded": (
+        ERROR,
+        "{where} is text that encodes a list or chat, which the model would read as it is; give the text itself "
+        "(data/prepare_train.py reads it)",
+    ),
     "broken_text": (
         WARNING,
-        "{where} contains NUL or U+FFFD, as wrong decoding leaves; read the source again as UTF-8",
+        "{where} contains NUL, U+FFFD, a backspace or a form feed, as wrong decoding and unescaped LaTeX leave; read the "
+        "source again",
     ),
     "target_source_count": (ERROR, "'target_source' has {count} entries for {traces} traces; give one each"),
     "target_probs_count": (ERROR, "'target_probs' has {count} entries for {traces} traces; give one each, or null"),

@@ -131,7 +131,8 @@ class Layout:
     def _traces(self, row: Mapping[str, Any]) -> tuple[Trace, ...]:
         value = _decoded(row[self.trace])
         if self.trace == TARGET:
-            return self._target(value, _decoded(row.get(TARGET_SOURCE)), _decoded(row.get(TARGET_PROBS)))
+            present = {schema.FORMER_NAMES.get(name, name): each for name, each in row.items()}
+            return self._target(value, _decoded(present.get(TARGET_SOURCE)), _decoded(present.get(TARGET_PROBS)))
         if self.trace in _CONVERSATION or _is_conversation(value):
             chat = _conversation(value, self.trace) if value else ()
             value = chat[-1]["content"] if chat and chat[-1]["role"] == "assistant" else None
@@ -143,6 +144,8 @@ class Layout:
     def _target(self, messages: Any, sources: Any, probabilities: Any) -> tuple[Trace, ...]:
         if isinstance(messages, dict):
             messages = [messages]
+        if isinstance(probabilities, list) and probabilities and all(isinstance(p, float) for p in probabilities):
+            probabilities = [probabilities]  # of the one trace, as the released code had them
         # Checked as a whole here; empty texts, which `read_traces` leaves out, are counted below.
         read_traces(messages, sources, probabilities)
         count = len(messages or ())
@@ -184,13 +187,35 @@ def find_layout(
         prompt=prompt,
         trace=choose("--trace-column", names.trace, (*numbered[:1], *_TRACES)) if traces else None,
         answer=choose("--answer-column", names.answer, _ANSWERS),
-        optional=tuple(column for column in _OPTIONAL if column in columns),
+        optional=tuple(column for column in _optional(columns) if column in columns),
         teacher=teacher,
         system=system,
         context=_CONTEXTS.get(prompt) if _CONTEXTS.get(prompt) in columns else None,
         more_traces=tuple(numbered[1:]),
     )
+    _name_unread(columns, layout, where)
+    if layout.answer == layout.trace:
+        logger.warning(
+            "%s has no column of gold answers: what each trace of '%s' marks as its answer is taken, so nothing checks it",
+            where,
+            layout.trace,
+        )
     return layout
+
+
+def _optional(columns: Sequence[str]) -> tuple[str, ...]:
+    """The optional columns, a former name where the present one is missing."""
+    former = tuple(name for name, now in schema.FORMER_NAMES.items() if now not in columns)
+    return (*_OPTIONAL, *former)
+
+
+def _name_unread(columns: Sequence[str], layout: Layout, where: str) -> None:
+    known = {*_PROMPTS, *_TRACES, *_ANSWERS, *_OPTIONAL, *_CONTEXTS.values(), schema.EXTRA_INFO, *layout.columns}
+    for column, near in schema.near_names(set(columns) - schema.FORMER_NAMES.keys(), known).items():
+        logger.warning("%s: column '%s' is not read; if it is '%s', rename it", where, column, near)
+    for column in schema.FORMER_NAMES.keys() & set(columns):
+        read = f"is read as '{schema.FORMER_NAMES[column]}'" if column in layout.columns else "is not read"
+        logger.warning("%s: column '%s' %s", where, column, read)
 
 
 def _prompt(value: Any, column: str) -> tuple[Chat, bool]:

@@ -7,11 +7,13 @@ from typing import Any
 
 from luffy.data import schema
 from luffy.data.finding import Finding, finding
-from luffy.data.text_checks import TextChecker, is_message
+from luffy.data.gold import final_answer, is_sentinel
+from luffy.data.text_checks import TextChecker, is_encoded, is_message
 from luffy.data.text_keys import prompt_key
 from luffy.traces import PROMPT
 
 Row = dict[str, Any]
+_SHOWN_CHARS = 60
 
 
 class PromptChecker:
@@ -42,6 +44,9 @@ class PromptChecker:
         if not question.strip():
             yield finding(number, "prompt_empty")
             return
+        encoded = next((i for i, message in enumerate(messages) if is_encoded(message["content"])), None)
+        if encoded is not None:
+            yield finding(number, "text_encoded", where=f"prompt[{encoded}]")
         yield from self._texts.check(number, PROMPT, "\n".join(message["content"] for message in messages))
         first = self._first.setdefault(prompt_key(question), number) if self._unique else number
         if first != number:
@@ -62,8 +67,7 @@ class LabelChecker:
     def check(self, number: int, row: Row) -> Iterator[Finding]:
         """Findings in the labels of one row."""
         reward = row[schema.REWARD_MODEL] or {}
-        if not (reward.get("ground_truth") or "").strip():
-            yield finding(number, "gold_missing")
+        yield from _check_gold(number, (reward.get("ground_truth") or "").strip())
         if reward.get("style") != "rule":
             yield finding(number, "reward_style", style=reward.get("style"))
         for column in (schema.DATA_SOURCE, schema.ABILITY):
@@ -74,6 +78,15 @@ class LabelChecker:
             yield finding(number, "index_missing")
         elif self._unique and self._first.setdefault(index, number) != number:
             yield finding(number, "index_duplicate", first=self._first[index], index=index)
+
+
+def _check_gold(number: int, gold: str) -> Iterator[Finding]:
+    if not gold:
+        yield finding(number, "gold_missing")
+    elif is_encoded(gold):
+        yield finding(number, "gold_encoded", gold=gold[:_SHOWN_CHARS])
+    elif is_sentinel(final_answer(gold)):
+        yield finding(number, "gold_sentinel", gold=gold[:_SHOWN_CHARS])
 
 
 def _check_roles(number: int, roles: list[str]) -> Iterator[Finding]:

@@ -8,9 +8,10 @@ from typing import Any
 
 from luffy.data import schema
 from luffy.data.finding import Finding, finding
+from luffy.data.gold import is_sentinel
 from luffy.data.lengths import TokenCounter
 from luffy.data.prompt_checks import LabelChecker, PromptChecker
-from luffy.data.text_checks import TextChecker, is_message
+from luffy.data.text_checks import TextChecker, is_encoded, is_message
 from luffy.data.trace_checks import TraceChecker, trace_texts
 from luffy.data.verification import Verify
 from luffy.errors import InputError
@@ -49,14 +50,19 @@ class RowChecker:
         self._limits = limits
         self._verify = verify
 
-    def check(self, first: int, rows: Sequence[Row]) -> Iterator[Finding]:
+    def check(self, first: int, rows: Sequence[Row | InputError]) -> Iterator[Finding]:
         """Findings in consecutive rows.
 
         Args:
             first: number of the first one.
-            rows: values by column.
+            rows: values by column, or the error of a row that cannot be read.
         """
-        numbered = {first + i: _from_messages(row) if self._kind == "sft" else row for i, row in enumerate(rows)}
+        numbered: dict[int, Row] = {}
+        for number, row in enumerate(rows, first):
+            if isinstance(row, InputError):
+                yield finding(number, "row_unreadable", reason=row)
+            else:
+                numbered[number] = _from_messages(row) if self._kind == "sft" else row
         for number, row in numbered.items():
             yield from self._prompts.check(number, row)
             if self._kind != "sft":
@@ -95,7 +101,11 @@ def _check_lengths(rows: dict[int, Row], counter: TokenCounter, limits: Limits) 
 
 
 def _check_answers(rows: dict[int, Row], verify: Verify) -> Iterator[Finding]:
-    golds = {number: (_gold(row), row[schema.DATA_SOURCE] or "") for number, row in rows.items() if _gold(row)}
+    golds = {
+        number: (_gold(row), row[schema.DATA_SOURCE] or "")
+        for number, row in rows.items()
+        if _gold(row) and not is_sentinel(_gold(row)) and not is_encoded(_gold(row))
+    }
     for number, readable in zip(list(golds), verify.readable(list(golds.values())), strict=True):
         if not readable:
             yield finding(number, "gold_unreadable", gold=golds.pop(number)[0][:_SHOWN_CHARS])

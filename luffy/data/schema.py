@@ -6,6 +6,8 @@ or dictionary strings, further columns and further struct fields are accepted.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,6 +19,8 @@ ABILITY = "ability"
 REWARD_MODEL = "reward_model"
 EXTRA_INFO = "extra_info"
 MESSAGES = "messages"
+
+_NEAR = 0.85  # similarity of names, of 1
 
 ROLES = ("system", "user", "assistant")
 
@@ -55,6 +59,9 @@ _EXTRA_INFO = Column(
     type=pa.struct([("index", pa.int64()), ("split", pa.string())]),
     meaning="the row's number in its file, unique, and the split's name",
 )
+
+# Names that columns had in the released code.
+FORMER_NAMES = {"target_ds_qwen_7b_probs": TARGET_PROBS}
 
 LAYOUTS: dict[str, tuple[Column, ...]] = {
     "train": (
@@ -133,3 +140,9 @@ def _struct_problem(actual: pa.DataType, expected: pa.DataType) -> str | None:
         if problem:
             return f"a struct whose field '{field.name}' is {problem}"
     return None
+
+
+def near_names(columns: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Columns that are not known, each with the known name that it is nearly spelt like."""
+    near = {column: difflib.get_close_matches(column, known, 1, _NEAR) for column in columns if column not in known}
+    return {column: names[0] for column, names in near.items() if names}

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from luffy.data.encoded_text import decoded
 from luffy.data.finding import Finding, finding
+from luffy.errors import InputError
 
-_SIGNS_OF_WRONG_DECODING = ("\x00", "\ufffd")
+_SIGNS_OF_WRONG_DECODING = ("\x00", "\ufffd", "\x08", "\x0c")
 
 
 class TextChecker:
@@ -27,6 +29,14 @@ class TextChecker:
             yield finding(number, "special_token", where=where, token=token)
         if any(sign in text for sign in _SIGNS_OF_WRONG_DECODING):
             yield finding(number, "broken_text", where=where)
+
+
+def is_encoded(text: str) -> bool:
+    """Whether a text encodes a list or an object, or did before it was cut."""
+    try:
+        return not isinstance(decoded(text), str)
+    except (InputError, RecursionError):
+        return True
 
 
 def is_message(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from luffy.data.finding import Finding, finding
 from luffy.data.reasons import THINK_DOUBLED, THINK_MISSING
-from luffy.data.text_checks import TextChecker, is_message
+from luffy.data.text_checks import TextChecker, is_encoded, is_message
 from luffy.data.text_keys import digest
 from luffy.data.think_tags import think_tag_fault
 from luffy.traces import TARGET, TARGET_PROBS, TARGET_SOURCE
@@ -59,6 +59,8 @@ class TraceChecker:
         if not text.strip():
             yield finding(number, "trace_empty", i=i)
             return
+        if is_encoded(text):
+            yield finding(number, "text_encoded", where=f"target[{i}]")
         fault = think_tag_fault(text, prompt_opens=True)
         if fault == THINK_DOUBLED:
             yield finding(number, THINK_DOUBLED, i=i)
