@@ -13,6 +13,7 @@ from luffy.errors import InputError
 from verl.mix_src import preflight, same_run, sft_preflight
 from verl.mix_src.preflight.needs import needs
 from verl.mix_src.held_out import files_of, rows_held_out
+from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.run_files import RunFiles
 
@@ -74,6 +75,7 @@ def show_sft(config: DictConfig) -> None:
 
 def _show(config: DictConfig, rows: dict[str, Any], notes: Iterable[str], problems: list[str]) -> None:
     problems = list(dict.fromkeys([*problems, *_of_the_folder(config)]))
+    notes = [*notes, *(compare_prompts(rows["model"], config.data) if not problems else ())]
     files = RunFiles(Path(config.trainer.default_local_dir))
     steps = _steps(config)
     rows |= {

@@ -13,18 +13,18 @@ from luffy.data.files import columns_of, read_batches
 from luffy.traces import PROMPT
 
 
-def compare_prompts(model: str, data: DictConfig, run_folder: Path) -> list[str]:
-    """Note in the run's folder what the model is trained with; see :func:`prompt_notes` for what is returned.
+def compare_prompts(model: str, data: DictConfig, run_folder: Path | None = None) -> list[str]:
+    """Lines of :func:`prompt_notes` for a run.
 
     Args:
         model: folder or hub name of the start model.
         data: the ``data`` node of a training config.
-        run_folder: where evaluation will look.
+        run_folder: where to note for evaluation what the model is trained with; None for a run that does not start.
     """
     train, validation = (_first(data[key]) for key in ("train_files", "val_files"))
     tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=bool(data.get("trust_remote_code")))
     prompt = training_prompt(tokenizer, train)
-    if prompt is not None:
+    if run_folder is not None and prompt is not None:
         write_record(run_folder, prompt)
     return prompt_notes(tokenizer, train, validation)
 
@@ -65,7 +65,7 @@ def prompt_notes(tokenizer: Any, train_file: str, val_file: str | None) -> list[
 
 def _first_chat(file: str) -> list[dict[str, str]] | None:
     path = Path(file)
-    if PROMPT not in columns_of(path):
+    if not path.is_file() or PROMPT not in columns_of(path):  # validation held out of the training file; SFT's own layout
         return None
     first = next(read_batches(path, 1, [PROMPT]), None)
     return first.rows()[0][PROMPT] if first else None
