@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from luffy.rewards import Grader, Reason, grade
+from luffy.rewards import Grader, Reason, grade, notation
 from luffy.rewards.answer import boxed_answer
 from luffy.rewards.notation import normalised
 
@@ -43,6 +43,7 @@ def test_the_notation_is_reached_in_one_go(table: str) -> None:
     golds = [normalised(str(gold)) for gold, _, _ in read_table(table)]
     answers = [normalised(answer) for _, response, _ in read_table(table) if response and (answer := boxed_answer(response))]
     assert [text for text in golds + answers if normalised(text) != text] == []
+    assert [text for text in golds + answers if notation._with_all_rules(text) != text] == []  # without the short way
 
 
 def test_grade_alone_says_the_same_as_a_batch() -> None:

@@ -346,7 +346,12 @@ _LABELLED = re.compile(
 
 # All of it --------------------------------------------------------------------------------------------------------------------
 
-_SIMPLE = re.compile(r"-?[0-9]{1,15}(?:\.[0-9]{1,15})?|[A-Za-z]")
+_USUAL = re.compile(
+    r"(?![-+=,)\]} ]+[ +=,)\]}])(?![+=,)\]}*/ ])"
+    r"(?:[0-9]+(?:\.[0-9]+)?(?![0-9.]| [0-9])|[a-z](?![A-Za-z])|\\(?:frac|sqrt)\{|\\pi(?![A-Za-z ])|\^(?:[0-9a-np-z](?![0-9a-z])|\{)"
+    r"|[-+=(\[})\],]|/(?!-)| (?=[-+/=])|(?<=[-+/=,]) (?! ))+(?<=[0-9a-z)\]}])|[A-Za-z]"
+)
+"""Text that no rule changes: numbers, fractions, roots, single letters, brackets and signs."""
 
 
 @lru_cache(maxsize=65_536)
@@ -360,8 +365,10 @@ def normalised(text: str) -> str:
         The same answer without marks that only concern its looks, with numbers, lists and words in their usual form; the text
         itself where it is longer than ``READ_CHARS``.
     """
-    if len(text) > READ_CHARS or _SIMPLE.fullmatch(text):
-        return text
+    return text if len(text) > READ_CHARS or _USUAL.fullmatch(text) else _with_all_rules(text)
+
+
+def _with_all_rules(text: str) -> str:
     text = _listed(_spaced(plain_characters(text)))
     text = _spaced(_apply(_LOOKS, text))
     text = _unwrapped(_listed(text))
