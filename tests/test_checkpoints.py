@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl.mix_src.checkpoints import keep_best, keep_newest, score_of
+from verl.mix_src.checkpoints import best_checkpoint, keep_best, keep_newest, score_of
 
 STEPS = (5, 50, 100, 150)
 
@@ -46,6 +46,7 @@ def test_only_a_better_one_takes_its_place(folder: Path) -> None:
     assert keep_best(folder, 50, 0.25)
     assert not keep_best(folder, 100, 0.25)
     assert not keep_best(folder, 60, 0.75)  # validated, but not saved
+    assert best_checkpoint(folder) == folder / "best" / "global_step_50"
     assert keep_best(folder, 150, 0.5)
     assert "global_step_150/actor/huggingface/model.safetensors" in kept(folder) and len(kept(folder)) == 2
 

@@ -52,6 +52,11 @@ def keep_best(folder: Path, step: int, score: float) -> bool:
     return True
 
 
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint that :func:`keep_best` kept, or None."""
+    return next((folder / BEST).glob("global_step_*"), None)
+
+
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("_")[2])
 

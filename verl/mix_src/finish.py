@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from luffy.training_report import plot_training, read_metrics, summarize, write_metrics
+from verl.mix_src.checkpoints import best_checkpoint
 from verl.mix_src.held_out import files_of
 from verl.mix_src.run_files import RunFiles
 
@@ -68,6 +69,7 @@ def _show(config: DictConfig, files: RunFiles, summary: dict[str, Any], n_plots:
         ("seconds", f"{summary['seconds']:.0f}{starts}"),
         ("peak memory", f"{summary['peak_memory_bytes'] / 2**30:.1f} GiB"),
         ("checkpoint", summary["checkpoint"]),
+        *([("best one", best)] if (best := best_checkpoint(files.folder)) else []),
         ("plots", f"{n_plots} in {files.plots}"),
     ]
     if summary["hf_model"]:

@@ -48,7 +48,8 @@ HANDED_ON = (
     "ray_kwargs.ray_init", "transfer_queue", "actor_rollout_ref.rollout.engine_kwargs", "actor_rollout_ref.model.override_config",
     "actor_rollout_ref.actor.optim.override_optimizer_config", "actor_rollout_ref.rollout.checkpoint_engine.engine_kwargs",
     "actor_rollout_ref.model.tiled_mlp", "data.apply_chat_template_kwargs", "data.mm_processor_kwargs",
-    "data.dataset_kwargs", "global_profiler.global_tool_config", "reward.reward_kwargs", "reward.custom_reward_function.reward_kwargs", "trainer.v1.sampler.sampler_kwargs",
+    "data.dataset_kwargs", "global_profiler.global_tool_config", "reward.reward_kwargs",
+    "reward.custom_reward_function.reward_kwargs", "trainer.v1.sampler.sampler_kwargs",
     "actor_rollout_ref.actor.profiler.tool_config", "actor_rollout_ref.ref.profiler.tool_config",
     "actor_rollout_ref.rollout.profiler.tool_config",
 )  # fmt: skip
