@@ -83,6 +83,7 @@ def stated_value(text: str) -> str | None:
     value = text[place : place + _VALUE_CHARS].strip(" \t\n:*")
     end = _VALUE_END.search(value)
     value = (value[: end.start()] if end else value).strip(" \t*_`:")
+    value = re.sub(r"^(?:either|both)\s", "", value)
     if not value or len(value) >= _VALUE_CHARS or "box" in value:  # a box that does not close
         return None
     bare = _FUNCTION_WORDS.sub(" ", _COMMAND.sub(" ", value))

@@ -30,7 +30,7 @@ class Verdict:
     Attributes:
         correct: whether the final answer is the gold answer (the reward is 1 exactly then).
         reason: why; :attr:`Reason.CORRECT` exactly when ``correct``.
-        answer: the final answer as it stands in the response, or None where none was found.
+        answer: the final answer in the notation that it was compared in, or None where none was found.
     """
 
     correct: bool
