@@ -9,12 +9,13 @@ import logging
 import re
 
 from math_verify import parse, verify
-from sympy import Basic, FiniteSet, Intersection, Interval, MatrixBase, Ne, Rational, Union, pi
+from sympy import Basic, Complement, Eq, FiniteSet, Intersection, Interval, MatrixBase, Rational, S, Union, pi
+from sympy.core.relational import Relational
 
 from luffy.rewards.arithmetic import replace_sympy_eval
 from luffy.rewards.equality import replace_equality
 from luffy.rewards.quantity import Unit, same_time
-from luffy.rewards.reading import Reading, read, read_numbers_exactly, scaled, settled
+from luffy.rewards.reading import CONGRUENT, UNNAMED, Reading, read, read_numbers_exactly, scaled, settled
 from luffy.rewards.two_stage import parse_in_two_stages
 from luffy.rewards.verdict import Reason
 
@@ -86,7 +87,9 @@ def same_answer(gold: Reading, answer: Reading) -> bool:
         return gold.words == answer.words
     if gold.value is None or answer.value is None:
         return False
-    if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text) and r"\equiv" not in answer.text:
+    if isinstance(answer.value, CONGRUENT) and isinstance(gold.value, CONGRUENT):
+        return gold.value == answer.value or UNNAMED in answer.value.args and gold.value.args[1:] == answer.value.args[1:]
+    if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text):
         return False
     if gold.clock and answer.clock and (gold.clock[1] or answer.clock[1]):
         return same_time(gold.clock, answer.clock)
@@ -127,11 +130,13 @@ def _same(gold: Basic, answer: Basic) -> bool:
 
 
 def _as_set(value: Basic, other: Basic) -> Basic:
-    """Several numbers that a letter is not, as the set of all others, where the other side is such a set."""
-    excluded = isinstance(value, FiniteSet) and all(isinstance(each, Ne) and len(each.free_symbols) == 1 for each in value)
-    if not excluded or not isinstance(other, (Union, Interval)) or len(value.free_symbols) != 1:
+    """Several inequalities of one letter as the set that they leave, where the other side is such a set."""
+    inequalities = isinstance(value, FiniteSet) and all(isinstance(each, Relational) and not isinstance(each, Eq) for each in value)
+    if not inequalities or not isinstance(other, (Union, Interval, Complement)) or len(value.free_symbols) != 1:
         return value
-    return Intersection(*(each.as_set() for each in value))
+    sets = [each.as_set() for each in value]
+    either = Union(*sets)
+    return Intersection(*sets) if either == S.Reals else either
 
 
 def _searched(text: str) -> Reading | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
 from sympy import (Basic, Complement, Eq, Expr, GreaterThan, I, Intersection, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, S, Set,
-                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, expand, nan, oo, simplify, solve, together, zoo)  # fmt: skip
+                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, expand, factorial2, nan, oo, simplify, solve, together, zoo)  # fmt: skip
 from sympy import FiniteSet as PlainFiniteSet
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
@@ -24,6 +24,7 @@ _SAMPLES = ((3, 5, 7, 11, 13, 17, 19, 23), (Rational(13, 10), Rational(17, 7), R
             (-2, -Rational(5, 3), Rational(9, 7), -Rational(11, 4), Rational(3, 8), -4, Rational(6, 5), -3), (-Rational(1, 3), 4, -Rational(8, 5), 2, -3, Rational(1, 6), -7, 9),
             (6, 2, 4, 3, 8, 5, 9, 7), (Rational(1, 4), Rational(2, 9), -Rational(3, 5), -Rational(1, 7), Rational(4, 3), -Rational(5, 6), Rational(1, 9), -Rational(2, 3)))  # fmt: skip
 """Values of the symbols, in alphabetical order, where two expressions are compared: on both sides of 0 and of 1, whole and not."""
+_WHOLE_SAMPLES = (_SAMPLES[0], _SAMPLES[4])
 _MATCHED = 64
 """Largest set whose elements are matched one by one."""
 
@@ -106,7 +107,8 @@ def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
 def _same_expression(one: Expr, other: Expr) -> bool:
     one, other = _named_functions(one, other)
     agreeing, real = 0, not one.has(I) and not other.has(I)
-    for mine, its in _sampled(one, other):
+    samples = _WHOLE_SAMPLES if one.has(factorial2) or other.has(factorial2) else _SAMPLES
+    for mine, its in _sampled(one, other, samples=samples):
         if mine is None or its is None or (real and not (mine.is_real and its.is_real)):
             continue
         if not _close(mine, its, _SAMPLE_CLOSE):
@@ -123,10 +125,10 @@ def _named_functions(*expressions: Expr) -> list[Expr]:
     return [each.xreplace({call: Symbol(str(call), real=True) for call in each.atoms(AppliedUndef)}) for each in expressions]
 
 
-def _sampled(*expressions: Expr) -> Iterator[list[Expr | None]]:
+def _sampled(*expressions: Expr, samples: tuple = _SAMPLES) -> Iterator[list[Expr | None]]:
     """The expressions' values at each sample; None where one has none."""
     symbols = sorted(set().union(*(each.free_symbols for each in expressions)), key=str)
-    for sample in _SAMPLES:
+    for sample in samples:
         values = {symbol: Rational(sample[place % len(sample)]) + place // len(sample) for place, symbol in enumerate(symbols)}
         yield [_number_at(each, values) for each in expressions]
 
@@ -274,7 +276,7 @@ def _compare_sets(gold: Basic, answer: Basic, *precision: int) -> bool:
 
 def _assigns_apart(values: PlainFiniteSet) -> bool:
     """Whether all are equations that give different unknowns a value: then the order tells which value is whose."""
-    return all(isinstance(each, Eq) for each in values) and len({each.lhs for each in values}) == len(values) > 1
+    return all(isinstance(each, Eq) and isinstance(each.lhs, (Symbol, AppliedUndef)) for each in values) and len({each.lhs for each in values}) == len(values) > 1
 
 
 def _matched(ones: Iterable[Basic], others: Iterable[Basic], same: Callable[[Basic, Basic], bool]) -> bool:

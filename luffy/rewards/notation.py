@@ -230,7 +230,7 @@ def _statement(text: str) -> str:
     if not found:
         lead, found, value = text.rpartition(" are ")
     value = value.strip().rstrip(".").strip()
-    if not found or not value or not re.fullmatch(r"[A-Za-z][\w ,'$()\\{}^-]*", lead.strip()) or not _PROSE.search(lead):
+    if not found or not value or not re.fullmatch(r"[A-Za-z][\w ,'$()\\{}^-]*", lead.strip()) or not _PROSE.search(lead) or re.search(r"\b(?:is|are)\b", lead):
         return text
     return value if _QUANTITY.fullmatch(value) or not _PROSE.search(value) and re.search("[0-9]", value) else text
 

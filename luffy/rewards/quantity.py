@@ -47,7 +47,7 @@ _CHANGES_SENSE = frozenset(
     "more less least most than fewer greater smaller above below under over up down north south east west northeast northwest southeast "
     "southwest left right increase decrease increased decreased gain loss profit not no or except without half double twice negative "
     "minus plus positive per clockwise counterclockwise anticlockwise before after ago earlier later hundred thousand million "
-    "billion trillion dozen pairs but".split()
+    "billion trillion dozen pair pairs but".split()
 )
 _NO_UNIT = frozenset("sin cos tan cot sec csc log ln exp sqrt mod and or if for when where is are".split())
 _IGNORED = frozenset("approximately approx about exactly only total altogether of a an the in each and".split())

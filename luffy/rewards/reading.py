@@ -15,7 +15,8 @@ from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
 from sympy import (Basic, Derivative, Eq, Expr, Float, Function, I, Interval, MatrixBase, Mod, Range, Rational, S, Set, Symbol,
-                   Tuple)  # fmt: skip
+                   Tuple, factorial2)  # fmt: skip
+from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
@@ -75,6 +76,9 @@ def read(text: str) -> Reading:
     quantity = None if clock and clock[1] else split_quantity(amount.strip() if assigned else text)
     if quantity:
         value = _mathematics(f"{assigned} = {quantity[0]}" if assigned else quantity[0])
+        if assigned and "%" in amount and isinstance(value, Symbol):  # 1/5 = 20%
+            value = _equal_sides(assigned, re.sub(r"\s*\\?%", " / 100", amount))
+            return Reading(plain, value)
         if value is not None:
             return Reading(plain, value, unit=quantity[1], clock=clock)
     words = in_words(text)
@@ -83,6 +87,13 @@ def read(text: str) -> Reading:
     if clock and clock[1]:
         return Reading(plain, S(clock[0]), clock=clock)
     return Reading(plain, _mathematics(text), clock=clock)
+
+
+def _equal_sides(left: str, right: str) -> Basic | None:
+    from luffy.rewards.equality import same_value
+
+    sides = _parsed(left), _parsed(right)
+    return sides[1] if None not in sides and same_value(*sides) else None
 
 
 # Text -------------------------------------------------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def _tidied(text: str) -> str:
 
 def as_text(text: str) -> str:
     """A text without what only concerns its looks: wrappers, spaces, dollar signs, braces that group one character."""
-    text = _DOTS.sub("...", _WRAPPER.sub("", _TEXT.sub(r"\1", text.replace("$", ""))))
+    text = _DOTS.sub("\u2026", _WRAPPER.sub("", _TEXT.sub(r"\1", text.replace("$", ""))))
     text = _COMMAND.sub(lambda found: _SAME.get(found[0], found[0]), text)
     text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", r"\1{}", text)
     text = re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text)
@@ -154,7 +165,8 @@ def _is_word(letters: str) -> bool:
 
 # Mathematics ------------------------------------------------------------------------------------------------------------------
 
-_MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
+_MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\(?\s*\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
+CONGRUENT, UNNAMED = Function("congruent"), Symbol("unnamed")
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
@@ -169,7 +181,7 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
     """What a text says in mathematics; None where it cannot be read as a whole."""
     if _DOTS.search(text) or not re.search(r"[\w\\]", text):
         return None
-    if r"\equiv" in text and _MODULUS.search(text):
+    if (r"\equiv" in text and _MODULUS.search(text)) or r"\pmod" in text:
         return _congruence(text)
     builder = _BUILDER.fullmatch(text)
     if builder:
@@ -187,7 +199,7 @@ def _parsed(text: str) -> Basic | MatrixBase | None:
     text = _PRIMED.sub(lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}", text)
     text = _LONG_NAME.sub(lambda found: rf"\text{{{found[0]}}}" if found[0] not in ("sqrt", "infinity") else found[0], text)
     text = normalize_latex(_explicit(text), _NORMALISATION)
-    if _APART.search(text):
+    if "!!" in text or _APART.search(text):
         return None
     try:
         return settled(latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION))
@@ -199,8 +211,10 @@ def _parsed(text: str) -> Basic | MatrixBase | None:
 def _explicit(text: str) -> str:
     r"""Products of numbers and of what stands in parentheses with their sign, since the library reads 2(3) as 2 + 3."""
     text = re.sub(r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2(", text)
+    text = re.sub(r"(?<![\w/.}])([0-9]+)/([0-9]+)\s+(?=[A-Za-z\\])", r"\\frac{\1}{\2} ", text)
     text = re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", text) if "," not in text and ";" not in text else text
     text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
+    text = re.sub(r"([0-9]+|(?<![A-Za-z])[A-Za-z])\s*!!(?!!)", r"f_{twofold}(\1)", text)
     text = re.sub(r"(?<![A-Za-z\\])([eE])(?=\s*_)", r"\\text{\1}", text)
     text = re.sub(r"_\s*\{\s*\\([A-Za-z]+)\s*\}", r"_{\1}", re.sub(r"(?<=[0-9])\.(?=\s*[/*)])", "", text))
     return re.sub(r"\\([gG]am)ma(?![A-Za-z({])", r"\\text{\1}", text)
@@ -224,6 +238,7 @@ def settled(value: object) -> Basic | MatrixBase | None:
     known = {I: Symbol("I", real=True), Symbol("i", real=True): I, Symbol("i"): I, Symbol("imath", real=True): I}
     known |= {number: Rational(str(number)) for number in value.atoms(Float)}
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
+    known |= {each: factorial2(*each.args) for each in value.atoms(AppliedUndef) if each.func.__name__ == "f_{twofold}"}
     known = {old: new for old, new in known.items() if value.has(old)}
     if known:
         value = And(*(_renamed(part, known) for part in value._unsorted_args)) if isinstance(value, And) else _renamed(value, known)
@@ -258,7 +273,7 @@ def _closed(value: Basic) -> Basic:
 def _congruence(text: str) -> Basic | None:
     """``n \\equiv 1, 3 \\pmod{7}``, also with modulus and letter at each rest, as a name of letter, rests and modulus."""
     moduli = {int(next(filter(None, found.groups()))) for found in _MODULUS.finditer(text)}
-    left, lefts, rests = None, set(), set()
+    left, lefts, rests = UNNAMED, set(), set()
     for part in re.split(r",|;|\\text\{\s*(?:,?\s*(?:or|and))\s*\}|(?<![a-z])(?:or|and)(?![a-z])", _MODULUS.sub("", text)):
         before, found, rest = part.rpartition(r"\equiv")
         left = _parsed(before) if found else left
@@ -267,7 +282,7 @@ def _congruence(text: str) -> Basic | None:
             return None
         lefts.add(left)
         rests.add(Mod(value, max(moduli)))
-    return Function("congruent")(lefts.pop(), Tuple(*sorted(rests, key=str)), max(moduli)) if len(lefts) == 1 else None
+    return CONGRUENT(lefts.pop(), Tuple(*sorted(rests, key=str)), max(moduli)) if len(lefts) == 1 else None
 
 
 def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
