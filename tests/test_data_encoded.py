@@ -183,7 +183,10 @@ def test_every_layout_says_the_same(tmp_path: Path, name: str):
 
 
 def test_input_of_a_later_row_is_read_as_well(tmp_path: Path):
-    rows = [{"instruction": QUESTION, "output": "t", "answer": "2"}, {"instruction": "Add.", "input": "1, 1", "output": "t", "answer": "2"}]
+    rows = [
+        {"instruction": QUESTION, "output": "t", "answer": "2"},
+        {"instruction": "Add.", "input": "1, 1", "output": "t", "answer": "2"},
+    ]
     assert [example.question for example in read(write_lines(tmp_path / "x.jsonl", rows))] == [QUESTION, "Add.\n\n1, 1"]
 
 
@@ -236,7 +239,15 @@ def test_a_bad_first_row_and_a_short_csv_row_are_dropped_as_well(monkeypatch, tm
     (tmp_path / "y.csv").write_text(f'problem,generations,answer\nq,t\nWhat is 1+1?,"{trace("2")}",2\n')
     for name in ("x.jsonl", "y.csv"):
         output = tmp_path / f"{name}.parquet"
-        command = ["prepare_train.py", "--source", tmp_path / name, "--output", output, "--no-verify", "--drop-malformed"]
+        command = [
+            "prepare_train.py",
+            "--source",
+            tmp_path / name,
+            "--output",
+            output,
+            "--no-verify",
+            "--drop-malformed",
+        ]
         assert run_script(monkeypatch, *command) == 0
         assert pq.read_metadata(output).num_rows == 1
 
@@ -245,7 +256,21 @@ def test_a_bad_first_row_and_a_short_csv_row_are_dropped_as_well(monkeypatch, tm
 def test_no_number_is_a_traceback(monkeypatch, tmp_path, answer):
     (tmp_path / "x.jsonl").write_text(GOOD + "\n" + GOOD.replace('"2"', answer).replace("one plus", "five plus") + "\n")
     output = tmp_path / "t.parquet"
-    assert run_script(monkeypatch, "prepare_train.py", "--source", tmp_path / "x.jsonl", "--output", output, "--num-workers", 1, "--time-limit", 1) == 0
+    assert (
+        run_script(
+            monkeypatch,
+            "prepare_train.py",
+            "--source",
+            tmp_path / "x.jsonl",
+            "--output",
+            output,
+            "--num-workers",
+            1,
+            "--time-limit",
+            1,
+        )
+        == 0
+    )
     assert pq.read_metadata(output).num_rows == 1
 
 
@@ -253,7 +278,14 @@ def test_text_that_is_no_utf_8_in_a_parquet_file_is_its_row(monkeypatch, tmp_pat
     bad = pa.array([b"What is 1+1?", b"half \xed\xa0\xbd"], pa.binary()).view(pa.string())
     table = pa.table({"problem": bad, "generations": [[trace("2")]] * 2, "answer": ["2", "2"]})
     pq.write_table(table, tmp_path / "x.parquet")
-    command = ["prepare_train.py", "--source", tmp_path / "x.parquet", "--output", tmp_path / "t.parquet", "--no-verify"]
+    command = [
+        "prepare_train.py",
+        "--source",
+        tmp_path / "x.parquet",
+        "--output",
+        tmp_path / "t.parquet",
+        "--no-verify",
+    ]
     assert run_script(monkeypatch, *command) == 2
     assert "x.parquet row 1 cannot be read" in capsys.readouterr().err
     assert run_script(monkeypatch, *command, "--drop-malformed") == 0

@@ -43,7 +43,10 @@ FOUND = {
         (BEFORE + LATEX.replace(" ", "  ") + AFTER, "contained: latex"),
         (f"Question: {LATEX} Answer:", "contained: latex"),
         (f"<problem>{LONG}</problem>", "contained: garden"),
-        (f"You are a careful mathematician. {LONG} Show your work. The answer must be an integer.", "contained: garden"),
+        (
+            f"You are a careful mathematician. {LONG} Show your work. The answer must be an integer.",
+            "contained: garden",
+        ),
         (BEFORE + SHORT, "contained: short"),
         (f"{SHORT} Let's think step by step.", "contained: short"),
     ],
@@ -70,7 +73,9 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize(("question", "place"), [pair for pairs in FOUND.values() for pair in pairs], ids=lambda text: text[:40])
+@pytest.mark.parametrize(
+    ("question", "place"), [pair for pairs in FOUND.values() for pair in pairs], ids=lambda text: text[:40]
+)
 def test_what_overlaps(prompts: EvaluationPrompts, question: str, place: str):
     found = prompts.find(question)
     assert (found.place if found else "") == place
@@ -112,7 +117,9 @@ def test_the_cost_of_a_prompt_is_small():
 
 def test_the_command_lists_names_and_drops(monkeypatch, tmp_path, capsys):
     questions = [LONG.replace("garden", "field"), BEFORE + LATEX, "Something else entirely, with 7 apples?"]
-    source = write_lines(tmp_path / "a.jsonl", [{"problem": q, "generations": [trace("2")], "answer": "2"} for q in questions])
+    source = write_lines(
+        tmp_path / "a.jsonl", [{"problem": q, "generations": [trace("2")], "answer": "2"} for q in questions]
+    )
     sets = write_lines(tmp_path / "e.jsonl", [{"problem": q, "answer": "1"} for q in (LONG, LATEX)])
     output = tmp_path / "t.parquet"
     command = ["prepare_train.py", "--source", source, "--output", output, "--eval-files", sets, "--num-workers", 1]

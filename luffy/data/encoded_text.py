@@ -1,7 +1,7 @@
 r"""Text that encodes data: a list, a chat or an object in a cell that should hold the thing itself.
 
-Spreadsheets, CSV and careless writers leave JSON, Python's ``repr`` or numpy's (without commas) behind. What begins like
-one of these is read where there is one way to read it, and refused where there is none; other text is left alone.
+Spreadsheets, CSV and careless writers leave JSON, Python's ``repr`` or numpy's (without commas) behind. What begins
+like one of these is read where there is one way to read it, and refused where there is none; other text is left alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ _DOUBLE_CHARS = 25  # longest usual spelling of a 64-bit float; longer ones woul
 
 _BEGINS = re.compile(r"""\[\s*(?:\]|(?:\[\s*)*(?:["']|\{\s*["'}]|(?:None|null|nan)\b))|\{\s*["']""")
 _CHAT = re.compile(r"""\[?\s*\{\s*["'](?:role|content|from|value|ground_truth|style)["']\s*:""")
-_TOKEN = re.compile(
-    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|\s+|[^\s\[\]{}(),:'"]+|.""", re.DOTALL
-)
+_TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|\s+|[^\s\[\]{}(),:'"]+|.""", re.DOTALL)
 _LOST_ESCAPES = re.compile("[\x00\x07\x08\x0b\x0c]")  # what \a, \b, \v and \f of unescaped LaTeX become
 
 
@@ -142,6 +140,6 @@ def _texts(value: Any) -> Any:
 def _require_escapes(value: Any, text: str) -> None:
     if any(_LOST_ESCAPES.search(inner) for inner in _texts(value)):
         raise InputError(
-            f"the text {shown(text)} has control characters once it is read, as LaTeX whose backslashes are not doubled "
-            "leaves; double them"
+            f"the text {shown(text)} has control characters once it is read, as LaTeX whose backslashes are not "
+            "doubled leaves; double them"
         )

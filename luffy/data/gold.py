@@ -26,7 +26,7 @@ _SENTINEL = re.compile(
     |(?:a[ ]|the[ ])?proof(?:[ ](?:question|problem|required|needed|omitted|above|below|only))?|proved|proven|omitted
     |q\.?e\.?d\.?
     |(?:please[ ])?(?:see|refer[ ]to|cf\.?)[ ](?:(?:the|full|attached|above|below)[ ])*
-     (?:solution|proof|explanation|explanations|answer|text|figure|work|above|below)(?:[ ](?:above|below|for[ ]details))?
+     (?:solution|proof|explanations?|answer|text|figure|work|above|below)(?:[ ](?:above|below|for[ ]details))?
     |-+|\?+|_+|\.{2,}|\*+|/""",
     re.VERBOSE,
 )
@@ -64,7 +64,8 @@ def read_gold(value: Any, column: str, *, solution: bool = False) -> Gold:
         text = value.strip()
         if _ONE_NUMBER.fullmatch(text):
             raise InputError(
-                f"column '{column}' holds the text '{text}', a list of one number or mathematics; write {text[1:-1].strip()}"
+                f"column '{column}' holds the text '{text}', a list of one number or mathematics; "
+                f"write {text[1:-1].strip()}"
             )
         read = decoded(text)
         if isinstance(read, str):
@@ -98,7 +99,7 @@ def final_answer(text: str, *, solution: bool = False) -> str:
 
 
 def is_sentinel(text: str) -> bool:
-    """Whether a text stands for a missing answer: ``proof``, ``notfound``, ``None``, ``N/A``, ``nan``, "see solution"."""
+    """Whether a text stands for a missing answer, as ``proof``, ``notfound``, ``None``, ``N/A``, "see solution" do."""
     bare = _WRAPPED.sub(r"\1", text).strip(" \t\n$\"'`()[]{}*").casefold()
     bare = " ".join(bare.split())
     return bool(text.strip()) and bool(_SENTINEL.fullmatch(bare.rstrip(".!: ")) or _SENTINEL.fullmatch(bare))

@@ -58,7 +58,9 @@ def split_held_out(
     drawn = _draw(Counter(keys), _wanted(len(keys), share, rows, file), seed)
     held = np.fromiter((key in drawn for key in keys), dtype=bool, count=len(keys))
     if held.all():
-        raise InputError(f"{file} has too few problems to hold {held.sum()} of its {len(keys)} rows out; hold out fewer")
+        raise InputError(
+            f"{file} has too few problems to hold {held.sum()} of its {len(keys)} rows out; hold out fewer"
+        )
     train, held_out = folder / f"{file.stem}_train.parquet", folder / f"{file.stem}_held_out.parquet"
     _write(file, ~held, train)
     _write(file, held, held_out)

@@ -34,7 +34,9 @@ _TRACES = (
     "conversations",
     "solution",
 )
-_NUMBERED_TRACE = re.compile(r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+")  # as DeepMath's r1_solution_1
+_NUMBERED_TRACE = re.compile(
+    r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+"
+)  # as DeepMath's r1_solution_1
 # Of columns with solutions only a marked answer is taken: MetaMath's 'response' ends with "The answer is: 7".
 _SOLUTIONS = ("solution", "response", "output", "completion", "generation", "generations")
 _ANSWERS = (schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", *_SOLUTIONS)
@@ -196,7 +198,7 @@ def find_layout(
     _name_unread(columns, layout, where)
     if layout.answer == layout.trace:
         logger.warning(
-            "%s has no column of gold answers: what each trace of '%s' marks as its answer is taken, so nothing checks it",
+            "%s has no column of gold answers: what each trace of '%s' marks is taken, so nothing checks it",
             where,
             layout.trace,
         )
@@ -267,7 +269,9 @@ def _message(message: Any, where: str) -> dict[str, str]:
 def _content(message: Mapping[str, Any]) -> Any:
     """A message's text, that of its parts, or its reasoning between think tags and its text after them."""
     content = message.get("content", message.get("value"))
-    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
+    ):
         content = "".join(part["text"] for part in content)
     reasoning = next((message[key] for key in _REASONING if isinstance(message.get(key), str)), "")
     if reasoning.strip() and isinstance(content, str) and THINK_CLOSE not in content:

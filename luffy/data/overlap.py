@@ -26,7 +26,8 @@ _MOST_SENTENCES = 4  # of a short problem
 
 _BOUNDARY = re.compile(r"\n+|(?<=[.?!:>\]])\s+|(?<=>)(?=\S)|(?=</?\w+>)")
 _INSTRUCTION = re.compile(
-    r"step[ -]by[ -]step|\\+boxed|\bfinal answer\b|\breason(?:ing)?\b.*\banswer\b|answer with the letter|<think>", re.IGNORECASE
+    r"step[ -]by[ -]step|\\+boxed|\bfinal answer\b|\breason(?:ing)?\b.*\banswer\b|answer with the letter|<think>",
+    re.IGNORECASE,
 )
 _NUMBER = re.compile(r"[-+]?\d+")
 
@@ -194,7 +195,7 @@ def read_evaluation_prompts(paths: Iterable[Path], threshold: float = THRESHOLD)
 
 
 def _likeness(problem: str, text: str) -> float:
-    """Share of a problem's characters at the best place in a longer text; of a shorter text, of its own in the problem."""
+    """Share of a problem's characters at the best place in a longer text; of a shorter text's own in the problem."""
     from rapidfuzz import distance, fuzz
 
     if len(text) >= len(problem):

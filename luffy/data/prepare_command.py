@@ -131,7 +131,7 @@ def _add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--no-filter",
         action="store_true",
-        help="write every row and trace as it is, in the columns of a training file: nothing is checked, left out or merged",
+        help="write every row and trace as it is, in a training file's columns: nothing is checked, left out or merged",
     )
 
 
@@ -176,7 +176,7 @@ def prepare_from_arguments(
         logger.info(
             "every row is written as it is (--no-filter)"
             if filter_options.keep_all
-            else "rows and traces go through the filter, those of the published set as well; --no-filter writes them as they are"
+            else "rows go through the filter, those of the published set as well; --no-filter writes them as they are"
         )
     with contextlib.ExitStack() as stack:
         gate = traces and not arguments.no_think_tags

@@ -1,7 +1,7 @@
 r"""Which files of a folder are a split: saved data sets, clones of hub sets, and folders named by hand.
 
-`datasets` resolves most of this as well, but it leaves files out without naming them, takes ``[`` in a path for a pattern,
-and does not follow links to folders below the first level.
+`datasets` resolves most of this as well, but it leaves files out without naming them, takes ``[`` in a path for a
+pattern, and does not follow links to folders below the first level.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def split_files(folder: Path, split: str, config: str | None = None, *, unnamed_
     configs = {} if saved.exists() else _readme_configs(folder)
     if config not in (None, "default") and not configs:
         if not (folder / config).is_dir():
-            raise InputError(f"{folder} has no configuration '{config}' (--config): no README lists one, no folder has its name")
+            raise InputError(
+                f"{folder} has no configuration '{config}' (--config): no README lists one, no folder has its name"
+            )
         return split_files(folder / config, split, unnamed_is_any=unnamed_is_any)
     files = all_files(folder)
     if configs:
@@ -158,7 +160,7 @@ def _pick(folder: Path, by_split: Mapping[str, list[Path]], split: str) -> list[
 
 
 def _readme_configs(folder: Path) -> dict[str, Any]:
-    """The configurations that a hub clone's README lists, by name, each with its data files and whether it is the default."""
+    """The configurations that a hub clone's README lists, by name, with their data files."""
     readme = folder / "README.md"
     text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
     front = _FRONT_MATTER.match(text)
@@ -174,9 +176,13 @@ def _readme_configs(folder: Path) -> dict[str, Any]:
 def _choose_config(folder: Path, configs: Mapping[str, Any], config: str | None) -> str:
     if config is not None:
         if config not in configs:
-            raise InputError(f"{folder} has no configuration '{config}'; its README lists {', '.join(configs)} (--config)")
+            raise InputError(
+                f"{folder} has no configuration '{config}'; its README lists {', '.join(configs)} (--config)"
+            )
         return config
-    default = [name for name, entry in configs.items() if entry.get("default")] or [n for n in configs if n == "default"]
+    default = [name for name, entry in configs.items() if entry.get("default")] or [
+        n for n in configs if n == "default"
+    ]
     if len(configs) > 1 and not default:
         raise InputError(f"{folder} has the configurations {', '.join(configs)}; choose one with --config")
     return default[0] if default else next(iter(configs))

@@ -28,7 +28,7 @@ class Verify:
         return self.grader.grade_batch(pairs, kind=kinds, thought_gate=self.thought_gate)
 
     def readable(self, golds: Sequence[tuple[str, str]]) -> list[bool]:
-        """Whether each (gold answer, data_source) can be read as a whole; if not, nothing but the same text equals it."""
+        """Whether each (gold answer, data_source) can be read as a whole; if not, only the same text equals it."""
         return self.grader.readable([gold for gold, _ in golds], kind=[kind_for(source) for _, source in golds])
 
 
