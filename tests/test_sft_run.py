@@ -44,8 +44,12 @@ def model(tmp_path_factory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     rows = [
-        {"prompt": [{"role": "user", "content": str(n)}], "target": [{"role": "assistant", "content": str(n)}]} for n in range(10)
-    ]
+        {
+            "data_source": "mine", "prompt": [{"role": "user", "content": str(n)}], "target": [{"role": "assistant", "content": str(n)}],
+            "ability": "math", "reward_model": {"style": "rule", "ground_truth": str(n)}, "extra_info": {"index": n, "split": "train"},
+        }
+        for n in range(10)
+    ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "train.parquet")
     return tmp_path / "train.parquet"
 
