@@ -33,7 +33,7 @@ def model(tmp_path_factory) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        vocab_size=len(tokenizer), hidden_size=16, head_dim=32, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
         num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True, dtype="float32",
         eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip

@@ -83,7 +83,8 @@ def check_machine(config: DictConfig) -> int:
         raise InputError(f"model.path={config.model.path} is not a folder; data/prepare_model.py makes one")
     tokenizer = AutoTokenizer.from_pretrained(config.model.path)
     require_chat_tokenizer(tokenizer, config.model.path)
-    model = check_model(config.model.path, tokenizer, device=config.trainer.device)
+    answers = config.trainer.device if config.data.val_files is not None else None  # vLLM answers held-out problems alone
+    model = check_model(config.model.path, tokenizer, device=answers)
     steps = _steps(config, tokenizer)
     for problem in check_sft(config, tokenizer, model.positions).problems():
         raise InputError(problem)

@@ -10,13 +10,13 @@ from luffy.evaluation.model_files import ModelFiles, find_model
 from luffy.vllm_cpu import CPU_HEAD_SIZES
 
 
-def check_model(path: str, tokenizer: Any, *, device: str) -> ModelFiles | None:
+def check_model(path: str, tokenizer: Any, *, device: str | None) -> ModelFiles | None:
     """Check a model's files against its tokenizer and the device.
 
     Args:
         path: a model folder; of a hub name nothing is known before it is loaded.
         tokenizer: of the model.
-        device: ``trainer.device``.
+        device: ``trainer.device``, on which vLLM runs; None where it does not.
 
     Returns:
         What is known of the model; None for a hub name.
