@@ -10,16 +10,14 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from itertools import product
 
 from luffy.rewards.characters import plain_characters
+from luffy.rewards.lists import listed, signs_written_out, with_parameter
 
 READ_CHARS = 4_000
 """Longer text is left as it is; the longest answer that is compared at all has half of that."""
 _PASSES = 6
 """How often wrappers are taken off: ``**$\textbf{\text{4}}$.**`` has five."""
-_FREE_SIGNS = 3
-"""Most plus-minus signs of one value that are written out."""
 
 Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
@@ -250,94 +248,6 @@ def _phrase(text: str) -> str:
     return text
 
 
-# Lists ------------------------------------------------------------------------------------------------------------------------
-
-_CASES = re.compile(r"^(?:\\\{\s*)?\\begin\{(cases|aligned|array|gathered)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}$", re.DOTALL)
-_LINE_BREAK = re.compile(r"\s*,?\s*\\\\(?:\[[^\]]*\])?\s*")
-_ROW_END = re.compile(r"\n|\\\\(?:(?=[A-Za-z]\s?=)|\[[^\]]*\]|(?![A-Za-z]))")
-_BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[\[\](){},;]")
-_OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")", "}"}
-_WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")
-_PARAMETER = re.compile(
-    r"^(?:[a-zA-Z]\s*=\s*)?(.+?)\s*,?\s*(?:\\text\{\s*(?:,\s*)?(?:where|for|with|for all|for any|for some)?\s*\}|\(|where|for)?\s*"
-    r"([a-zA-Z])\s*(?:\\in\s*\\mathbb\{([ZN])\}|\\text\{\s*(?:is |being )?(?:an |any |some )?(integer)\s*\}|is an (integer))\s*\)?$"
-)
-
-
-def _listed(text: str) -> str:
-    """Lines with a value each as one list with commas: of a box, or of an environment that only aligns."""
-    environment = _CASES.match(text.strip())
-    if environment:
-        rows = [row.replace("&=", "=").replace("=&", "=").strip().lstrip("&") for row in _LINE_BREAK.split(environment[2])]
-        rows = [row.strip().rstrip(",") for row in rows if row.strip()]
-        if rows and all(row.count("=") == 1 and "&" not in row and "," not in row for row in rows):
-            return ", ".join(rows)
-        return text
-    if "\\begin" in text:
-        return text
-    lines = [line.strip() for line in _ROW_END.split(text) if line.strip()]
-    if len(lines) > 1 and all(map(_WHOLE_LINE.fullmatch, lines)) and not any(map(_goes_on, lines)):
-        return ", ".join(lines)
-    return text
-
-
-def _goes_on(line: str) -> bool:
-    """Whether a line continues the one before, or its brackets do not close."""
-    return line[0] in "+*/=<>&)]}^_" or len(_parts(line, ()) or ()) != 1
-
-
-def _parts(text: str, separators: tuple[str, ...] = (",", ";")) -> list[str] | None:
-    """What separators outside brackets stand between; None where brackets do not match."""
-    depth, start, parts = 0, 0, []
-    for token in _BRACKETS.finditer(text):
-        if token[0] in _OPENING:
-            depth += 1
-        elif token[0] in _CLOSING:
-            depth -= 1
-            if depth < 0:
-                return None
-        elif not depth and token[0] in separators:
-            parts.append(text[start : token.start()].strip())
-            start = token.end()
-    return None if depth else [*parts, text[start:].strip()]
-
-
-def _signs_written_out(text: str) -> str:
-    r"""``0, 1 \pm \sqrt{2}`` as ``0, 1 + \sqrt{2}, 1 - \sqrt{2}``; signs that stand together with ``\mp`` change together."""
-    if "\\pm" not in text and "\\mp" not in text:
-        return text
-    if text.startswith("\\{") and text.endswith("\\}"):
-        return rf"\{{{_signs_written_out(text[2:-2])}\}}"
-    parts = _parts(text)
-    return text if parts is None else ", ".join(value for part in parts for value in _both(part))
-
-
-def _both(part: str) -> list[str]:
-    pieces = re.split(r"\\(pm|mp)(?![A-Za-z])\s*", part)
-    signs = pieces[1::2]
-    if not signs or len(signs) > _FREE_SIGNS:
-        return [part]
-    together = "mp" in signs
-    values = []
-    for ups in [(True,) * len(signs), (False,) * len(signs)] if together else product((True, False), repeat=len(signs)):
-        value = pieces[0]
-        for sign, up, piece in zip(signs, ups, pieces[2::2], strict=True):
-            minus = up == (sign == "mp")
-            value += "-" + piece if minus else ("+" if re.search(r"[\w)}\]]\s*$", value) else "") + piece
-        values.append(value.strip())
-    return values
-
-
-def _with_parameter(text: str) -> str:
-    r"""``x = n\pi, n \in \mathbb{Z}``, in its many spellings, as ``k\pi, k \in \mathbb{Z}``."""
-    found = _PARAMETER.match(text)
-    if not found or "k" != found[2] and re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", found[1]):
-        return text
-    letter = rf"(?<![A-Za-z\\]){found[2]}(?![A-Za-z])"
-    value = re.sub(letter, "k", found[1].rstrip(" ,("))
-    return rf"{value}, k \in \mathbb{{{found[3] or 'Z'}}}" if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", value) else text
-
-
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 _LABELLED = re.compile(
     r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*([^\s,;^_+*/=<>].*)"
@@ -369,15 +279,15 @@ def normalised(text: str) -> str:
 
 
 def _with_all_rules(text: str) -> str:
-    text = _listed(_spaced(plain_characters(text)))
+    text = listed(_spaced(plain_characters(text)))
     text = _spaced(_apply(_LOOKS, text))
-    text = _unwrapped(_listed(text))
+    text = _unwrapped(listed(text))
     text = _unwrapped(_apply(_WORDS, _statement(_apply(_NUMBERS, text))))
     if _OF_AN_ANGLE.search(text):
         text = _IN_RADIANS.sub(r"\\frac{\1\\pi}{180}", text)
     if _WITHOUT_MATHEMATICS.fullmatch(text):
         return _phrase(text)
-    return _with_parameter(_signs_written_out(text))
+    return with_parameter(signs_written_out(text))
 
 
 def readings(gold: str) -> tuple[str, ...]:
