@@ -121,6 +121,15 @@ def test_files_of_one_model_become_one_row(tmp_path):
         merge([read_result(files[0], name="m"), read_result(files[0], name="m")])
 
 
+def test_all_files_of_a_folder_are_the_scored_ones(tmp_path):
+    """``results/*.jsonl`` names the samples before they were scored as well."""
+    scored = write_result(tmp_path / "luffy.jsonl", VERDICTS)
+    (tmp_path / "luffy.decoded.jsonl").write_text('{"benchmark": "math500", "problem": 0, "sample": 0}\n')
+    write_report(ReportRequest(results=sorted(tmp_path.glob("*.jsonl")), output_dir=tmp_path / "both"))
+    write_report(ReportRequest(results=[scored], output_dir=tmp_path / "one"))
+    assert (tmp_path / "both" / "tables.csv").read_text() == (tmp_path / "one" / "tables.csv").read_text()
+
+
 def test_a_whole_report(tmp_path):
     group = [[True, False], [False, False], [True, True]]
     paths = [

@@ -203,7 +203,8 @@ def test_evaluation_and_report(trained):
     assert "differently" not in done.stderr
     rows = [json.loads(line) for line in (trained.folder / "results/M.jsonl").read_text().splitlines()]
     assert len(rows) == 8 and all(SYSTEM in row["prompt"] for row in rows)
-    trained.run("python eval_scripts/report.py results/M.jsonl")
+    files = sorted(str(file.relative_to(trained.folder)) for file in trained.folder.glob("results/*.jsonl"))
+    trained.run("python eval_scripts/report.py", *files)  # as a shell reads results/*.jsonl
     assert any((trained.folder / "report").iterdir())
 
 

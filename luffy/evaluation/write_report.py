@@ -9,6 +9,7 @@ from pathlib import Path
 
 from luffy.errors import InputError
 from luffy.evaluation import report
+from luffy.evaluation.manifest import decoded_path
 from luffy.evaluation.result_plots import PASS_K, plot_lengths, plot_pass_at_k, plot_pass_over_temperature
 from luffy.evaluation.results import Result, merge, read_result
 from luffy.evaluation.shaping_plot import plot_shaping
@@ -56,8 +57,9 @@ def write_report(request: ReportRequest) -> None:
     if not (request.results or request.metrics or request.shaping):
         raise InputError("nothing to report: give files of scored samples, --metrics, or --shaping")
     if request.results:
-        names = _names(request.results, request.names, "--names") if request.names else [None] * len(request.results)
-        read = [read_result(path, name=name) for path, name in zip(request.results, names, strict=True)]
+        files = _scored(request.results)
+        names = _names(files, request.names, "--names") if request.names else [None] * len(files)
+        read = [read_result(path, name=name) for path, name in zip(files, names, strict=True)]
         results = merge(read)
         _write_tables(results, request)
         if request.figures:
@@ -71,6 +73,12 @@ def write_report(request: ReportRequest) -> None:
             raise InputError(f"--gamma {min(request.gamma)}: must be above 0")
         plot_shaping(request.output_dir / "shaping", gammas=request.gamma)
     logger.info("report in %s", request.output_dir)
+
+
+def _scored(files: Sequence[Path]) -> list[Path]:
+    """Without the unscored samples (``NAME.decoded.jsonl``) of a result that is there as well: ``results/*.jsonl`` has both."""
+    unscored = {decoded_path(path.resolve()) for path in files}
+    return [path for path in files if path.resolve() not in unscored]
 
 
 def _write_tables(results: Sequence[Result], request: ReportRequest) -> None:
