@@ -126,9 +126,9 @@ def prepare_measured(source: Path, workers: int) -> dict[str, float]:
     seconds: Counter[str] = Counter()
 
     def timed(name: str, function: object) -> object:
-        def call(*arguments: object) -> object:
+        def call(*arguments: object, **named: object) -> object:
             start = time.perf_counter()
-            result = function(*arguments)
+            result = function(*arguments, **named)
             seconds[name] += time.perf_counter() - start
             return result
 
