@@ -18,13 +18,14 @@ from verl.mix_src.lifecycle import supervised
 from verl.mix_src.nodes import ClusterParts, prepare_to_join
 
 
-@ray.remote(num_cpus=0)
-class WorkerDict:
-    """An actor of the name of veRL's."""
+def worker_class() -> type:
+    """A class of the name of veRL's, made in a function as veRL makes it."""
 
-    def pid(self) -> int:
-        """Its process id."""
-        return os.getpid()
+    class WorkerDict:
+        def pid(self) -> int:
+            return os.getpid()
+
+    return WorkerDict
 
 
 def main() -> None:
@@ -34,7 +35,8 @@ def main() -> None:
     with supervised(ClusterParts().living) as watch:
         ray.init(log_to_driver=False)
         (other,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {ray.get_runtime_context().get_node_id()}
-        actor = WorkerDict.options(scheduling_strategy=NodeAffinitySchedulingStrategy(other, soft=False)).remote()
+        worker = ray.remote(num_cpus=0)(worker_class())
+        actor = worker.options(scheduling_strategy=NodeAffinitySchedulingStrategy(other, soft=False)).remote()
         pid = ray.get(actor.pid.remote())
         while "an actor worker (FSDP)" not in watch.started:
             time.sleep(0.1)

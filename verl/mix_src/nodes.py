@@ -234,7 +234,7 @@ class ClusterParts:
         actors = state.actors(job_id=job, actor_state_name="ALIVE").values()
         self._machines |= {actor["Address"]["NodeID"]: f"the machine {actor['Address']['IPAddress']}" for actor in actors}
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
-        names = {actor["ActorID"]: ACTORS.get(actor["ActorClassName"]) for actor in actors}
+        names = {actor["ActorID"]: ACTORS.get(actor["ActorClassName"].rpartition(".")[2]) for actor in actors}
         return {
             **{node: name for node, name in self._machines.items() if node in alive},
             **{actor: name for actor, name in names.items() if name and name not in ENDS_FIRST},

@@ -15,7 +15,8 @@ import psutil
 NODE_MANAGER, SERVER = "raylet", "ray::vLLMHttpServer"
 HEAD = "Ray's head"
 ACTORS = {  # class of a Ray actor: what a person calls it
-    "TaskRunnerV1": "the trainer",
+    "TaskRunnerV1": "the trainer",  # a process is titled by the class that was decorated, Ray's table has the subclass
+    "MixTaskRunner": "the trainer",
     "TransferQueueController": "the TransferQueue controller",
     "SimpleStorageUnit": "a TransferQueue storage unit",
     "WorkerDict": "an actor worker (FSDP)",
@@ -23,6 +24,7 @@ ACTORS = {  # class of a Ray actor: what a person calls it
     "vLLMHttpServer": "a rollout server (vLLM)",
     "RewardLoopWorker": "a reward worker",
     "AgentLoopWorkerTQ": "an agent loop worker",
+    "MixAgentLoopWorker": "an agent loop worker",
 }
 ENDS_FIRST = {ACTORS["TransferQueueController"], ACTORS["SimpleStorageUnit"]}  # the trainer closes them when it is done
 PLACES = (  # start of a title, start of the next title above (None: there is none), what a person calls it
