@@ -93,6 +93,8 @@ def _name_and_path(text: str) -> tuple[str, Path]:
     name = _name(name)
     if not equals or name not in SOURCES:
         raise InputError(f"--local {text} is not NAME=PATH with a name of {', '.join(SOURCES)}")
+    if not Path(path).exists():
+        raise InputError(f"--local {text}: {path} does not exist")
     return name, Path(path)
 
 

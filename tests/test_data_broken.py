@@ -239,7 +239,8 @@ def test_malformed_rows_can_be_dropped_and_counted(monkeypatch, tmp_path):
         ("prepare_sft.py", ["--input", "none.parquet"], "none.parquet does not exist"),
         ("prepare_sft.py", ["--input", "SOURCE"], "is no parquet file"),
         ("prepare_train_sft_rl.py", ["--source", "SOURCE", "--exclude", "none.parquet"], "none.parquet does not exist"),
-        ("prepare_eval.py", ["--local", "math500=x"], "--local math500=x is not NAME=PATH"),
+        ("prepare_eval.py", ["--local", "maths=x"], "--local maths=x is not NAME=PATH"),
+        ("prepare_eval.py", ["--local", "math500=x"], "--local math500=x: x does not exist"),
         ("check.py", ["none.parquet"], "none.parquet does not exist"),
     ],
 )

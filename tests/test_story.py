@@ -20,7 +20,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from luffy.tiny.tokenizer import build_tokenizer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.journey]
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"^## A run of your own\n.*?^```\n(?P<block>.*?)^```", re.MULTILINE | re.DOTALL)

@@ -70,6 +70,8 @@ def test_one_record_a_step_with_both_sides(run) -> None:
         assert data["off_policy/response_length"] == 58  # 7 links of 7, ">", 7 digits, EOS
         assert data["off_policy/truncated_share"] == 0 and data["off_policy/withheld_share"] == 0
         assert data["off_policy/source/expert/reward"] == 1.0
+        assert data["off_policy/prefix_ratio"] == 1.0 and data["training/lost_rows"] == 0
+        assert data["batch/solve_all"] == 0  # no rollout is right yet
         assert data["actor/on_policy_loss"] + data["actor/off_policy_loss"] == pytest.approx(data["actor/pg_loss"])
         assert data["actor/off_policy_fraction"] == pytest.approx(data["off_policy/token_share"])
         # The first pass over fresh rows: the current policy is the old one.
@@ -92,6 +94,12 @@ def test_exported_model_is_the_trained_one(run, tiny_example) -> None:
         if not new.equal(old)
     ]
     assert "model.embed_tokens.weight" in changed and len(changed) > 10
+
+
+def test_best_checkpoint_shares_the_files_of_its_original(run) -> None:
+    weights = f"global_step_{STEPS}/actor/huggingface/model.safetensors"
+    assert (run["folder"] / "best" / weights).samefile(run["folder"] / weights)
+    assert str(run["folder"] / "best" / f"global_step_{STEPS}") in run["out"]
 
 
 def test_pictures_and_progress(run) -> None:
@@ -134,12 +142,14 @@ def two_at_once(tiny_example, tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
+@pytest.mark.journey
 def test_a_run_beside_another_is_the_run_alone(run, two_at_once) -> None:
     beside, alone = _comparable(two_at_once["sync"]), _comparable(run["folder"])
     assert [step for step, _ in beside] == list(range(STEPS + 1)) and len(beside[-1][1]) > 50
     assert beside == alone  # to the last digit
 
 
+@pytest.mark.journey
 def test_colocated_asynchronous_trainer_trains(two_at_once) -> None:
     steps = _comparable(two_at_once["colocate_async"])
     assert [step for step, _ in steps] == list(range(1, ASYNC_STEPS + 1))
