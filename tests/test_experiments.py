@@ -154,7 +154,7 @@ def test_all_variants_of_ablations_are_valid(tmp_path: Path):
     seen = []
     for variant in [variant for name in ABLATIONS for variant in ablation(name)]:
         command = training_command(Cell(regime=MAIN, method=variant, seed=0, steps=60), Layout(tmp_path))
-        node = OmegaConf.create({"luffy": base})
+        node = OmegaConf.create({"luffy": base, "data": {"max_response_length": 8192}})
         node.luffy.run.seed = 0
         node = OmegaConf.merge(node, OmegaConf.from_dotlist([each for each in command if each.startswith("luffy.")]))
         config = LuffyConfig.from_mapping(OmegaConf.to_container(node.luffy, resolve=True))
