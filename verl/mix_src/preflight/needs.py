@@ -90,7 +90,7 @@ def _gpu(config: DictConfig, parameters: float) -> Need:
     rollout, engine, trainer = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor.fsdp_config, config.trainer
     there = None if joins_a_cluster() else min((gpu.memory for gpu in visible_gpus()), default=0) or None
     on_gpu = 4 * (not engine.param_offload) + 8 * (not engine.optimizer_offload)
-    state = on_gpu * parameters / (trainer.nnodes * trainer.n_gpus_per_node)
+    state = on_gpu * parameters / max(1, trainer.nnodes * trainer.n_gpus_per_node)
     bucket = rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20
     share = rollout.gpu_memory_utilization
     return Need(
