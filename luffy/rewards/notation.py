@@ -140,7 +140,7 @@ def _decimal(value: Fraction) -> str:
 
 _ORDINAL = "(?:st|nd|rd|th)"
 _NUMBERS = _rules(
-    (rf"(?<![0-9.,'_])([0-9]{{1,3}})((?:[ '][0-9]{{3}}){{1,20}}|(?:_[0-9]{{3}}){{1,20}})(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
+    (r"(?<![0-9.,'_])([0-9]{1,3})((?:[ '][0-9]{3}){1,20}|(?:_[0-9]{3}){1,20})(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
     (r"(?<![0-9])([0-9]{1,20}\.[0-9]{3})((?: [0-9]{3}){1,20}(?: [0-9]{1,2})?)(?![0-9])", lambda found: found[1] + found[2].replace(" ", "")),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\(?:overline|bar|overbar)\s*\{?\s*([0-9]{1,40})\s*\}?", lambda found: _recurring(*found.groups())),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),

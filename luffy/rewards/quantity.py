@@ -143,7 +143,9 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
     """
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
     text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent").replace("\\Omega", "\u03a9"))
-    factor, dimension, words, inverse, square = (first[0], dict(first[1]), [], 1, 1) if first else (Fraction(1), {}, [], 1, 1)
+    factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
+    words, inverse, square = [], 1, 1
+    size, last = factor, next(iter(dimension), None)  # of the unit that a power belongs to
     for token in re.finditer(r"\u00b0\s*[CF]?|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
         word = token[0].replace(" ", "") if token[0][0] == "\u00b0" else token[0]
         known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)

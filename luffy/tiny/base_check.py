@@ -11,7 +11,7 @@ from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from luffy.tiny.base_model import NoisyResponses, response_loss
 from luffy.tiny.noise import CarryNoise
-from luffy.tiny.task import DIGITS, draw_problems, is_fluent, question, response_length, totals, verify
+from luffy.tiny.task import draw_problems, is_fluent, question, response_length, totals, verify
 from luffy.tiny.tokenizer import prompt_ids
 
 PROBLEMS = 256

@@ -17,7 +17,7 @@ from luffy.progress import Bar
 from luffy.tiny.noise import CarryNoise
 from luffy.tiny.recipe import BaseRecipe
 from luffy.tiny.task import DIGITS, question, response_length, write_response
-from luffy.tiny.tokenizer import MAX_LENGTH, prompt_ids, response_ids
+from luffy.tiny.tokenizer import MAX_LENGTH, prompt_ids
 
 
 def new_model(tokenizer: Qwen2Tokenizer, seed: int) -> Qwen2ForCausalLM:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transfer_queue as tq
 from omegaconf import DictConfig
 from tensordict import TensorDict
 from torch.utils.data import ConcatDataset, Dataset

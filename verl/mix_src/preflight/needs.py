@@ -15,7 +15,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from luffy.errors import InputError
-from luffy.evaluation.model_files import ModelFiles, find_model
+from luffy.evaluation.model_files import find_model
 from luffy.evaluation.parallel_plan import visible_gpus
 from verl.mix_src.nodes import joins_a_cluster
 from verl.mix_src.preflight.problems import Check
