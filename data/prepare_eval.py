@@ -22,7 +22,7 @@ TRAINING_SET = "openr1.parquet"  # of prepare_train.py
 EXAMPLES = """examples:
   python data/prepare_eval.py                                   all nine, from the hub, into data/
   python data/prepare_eval.py --validation-only                 data/valid.parquet alone, of three open benchmarks
-  python data/prepare_eval.py --source problems.jsonl --name mine   your own held-out set -> data/mine.parquet
+  python data/prepare_eval.py --source problems.jsonl --name mine_test   own held-out set -> data/mine_test.parquet
   python data/prepare_eval.py --benchmarks math amc --local math=math500.jsonl amc=amc.parquet
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,10 +120,28 @@ def test_named_columns_must_exist_and_unknown_ones_are_listed():
         find_layout(
             ["a", "b"], ColumnNames(prompt="quiz"), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
         )
-    with pytest.raises(InputError, match="name it with --answer-column"):
+    with pytest.raises(InputError, match=r"hold the gold answer \(--answer-column names it\); its columns are problem, trace"):
         find_layout(
             ["problem", "trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
         )
+    with pytest.raises(InputError, match=r"the problem \(--prompt-column .*the traces \(--trace-column .*the gold answer"):
+        find_layout(["Problem", "Trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
+
+
+@pytest.mark.parametrize(
+    ("column", "turns"),
+    [
+        ("messages", [{"role": "user", "content": "3+4?"}, {"role": "assistant", "content": "So \\boxed{7}"}]),
+        ("conversations", [{"from": "human", "value": "3+4?"}, {"from": "gpt", "value": "So \\boxed{7}"}]),
+    ],
+)
+def test_without_other_answers_a_conversation_ends_with_the_gold_one(tmp_path: Path, column, turns):
+    """As Alpaca's output does: nothing has to be named."""
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps([{column: turns}, {column: turns[:1]}]))
+    full, open_end = read(path, system=NONE)
+    assert (full.question, full.gold, [trace.text for trace in full.traces]) == ("3+4?", "7", ["So \\boxed{7}"])
+    assert (open_end.gold, open_end.traces[0].text) == ("", "")
 
 
 def test_system_prompt_choices(tmp_path: Path):

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from luffy.data.own_set import write_own_set
+from luffy.data.schema import arrow_schema
 from luffy.data.source import SourceSpec
 from luffy.data.system_prompt import system_rewriter
 from luffy.errors import InputError
@@ -57,3 +59,13 @@ def test_rows_without_problem_or_answer_are_named(tmp_path, bad):
     with pytest.raises(InputError, match=r"row 1: no problem or no gold answer \(1 of 2 rows\)"):
         make(tmp_path, [{"problem": "1+1?", "answer": "2"}, bad])
     assert not (tmp_path / "mine.parquet").exists()
+
+
+def test_a_training_set_is_not_replaced(tmp_path):
+    train = pa.Table.from_pylist([{"prompt": [], "target": []}], schema=arrow_schema("train"))
+    pq.write_table(train, tmp_path / "mine.parquet")
+    with pytest.raises(InputError, match="mine.parquet is a training set"):
+        make(tmp_path, [{"problem": "1+1?", "answer": "2"}])
+    assert pq.read_table(tmp_path / "mine.parquet") == train
+    for _ in range(2):
+        make(tmp_path, [{"problem": "1+1?", "answer": "2"}], name="mine_test")

@@ -175,23 +175,31 @@ def test_dry_run_writes_the_report_alone(monkeypatch, tmp_path, output):
     assert report_of(output)["rows_out"] == 1
 
 
-def test_solutions_without_thoughts_need_a_flag(monkeypatch, output):
+def test_solutions_without_thoughts_need_a_flag_that_the_error_names(monkeypatch, output, capsys):
     source = Path(__file__).parent / "fixtures" / "data" / "numina.jsonl"
     arguments = ["--source", source, "--output", output, "--teacher", "human"]
     assert run_script(monkeypatch, "prepare_train.py", *arguments) == 2
-    assert (
-        run_script(monkeypatch, "prepare_train.py", *arguments, "--no-think-tags") == 2
-    )  # other settings than the parts that are there
-    assert run_script(monkeypatch, "prepare_train.py", *arguments, "--no-think-tags", "--restart") == 0
+    assert "think_tags_missing 2 (a think tag is missing, or they are in the wrong order; --no-think-tags accepts it)" in capsys.readouterr().err
+    assert run_script(monkeypatch, "prepare_train.py", *arguments, "--no-think-tags") == 0  # nothing is left of the first try
     assert [row["reward_model"]["ground_truth"] for row in read_rows(output)] == ["14", "24"]
 
 
 def test_parts_of_other_settings_are_refused_by_name(monkeypatch, tmp_path, output, capsys):
-    source = write_lines(tmp_path / "a.jsonl", [problem(1, trace("3"))])
-    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output) == 2
+    source = write_lines(tmp_path / "a.jsonl", [problem(1, trace("2"))])
+    arguments = ["--source", source, "--output", output, "--eval-files", source]
+    assert run_script(monkeypatch, "prepare_train.py", *arguments) == 2  # the row is in the evaluation set; its part is finished
     capsys.readouterr()
-    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output, "--no-verify") == 2
+    assert run_script(monkeypatch, "prepare_train.py", *arguments, "--no-verify") == 2
     assert "other settings (verify)" in capsys.readouterr().err
+    assert run_script(monkeypatch, "prepare_train.py", *arguments, "--no-verify", "--restart", "--on-overlap", "keep") == 0
+
+
+def test_a_first_try_without_a_finished_part_is_in_nobodys_way(monkeypatch, tmp_path, output):
+    rows = [problem(1, trace("2")), problem(2) | {"generations": 5}]
+    source = write_lines(tmp_path / "a.jsonl", rows)
+    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output) == 2
+    write_lines(tmp_path / "a.jsonl", rows[:1])
+    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output) == 0
 
 
 SLOW_RUN = """

@@ -141,6 +141,42 @@ def test_prompts_that_the_filter_takes_are_said(model, data, tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("closed", "overrides", "says"),
+    [
+        (0, [], "40 of 40 traces have no </think>, for which reward.reward_kwargs.thought_gate=true gives reward 0: "
+         "set reward.reward_kwargs.thought_gate=false"),
+        (30, [], "10 of 40 traces have no </think>"),
+        (40, [], None),
+        (0, ["reward.reward_kwargs.thought_gate=false"], None),
+        (0, ["experiment=on_policy"], None),  # nothing to imitate
+        (0, ["reward.custom_reward_function.path=reward.py"], None),  # asks for what it likes
+    ],
+)  # fmt: skip
+def test_traces_that_the_verifier_would_give_nothing_for(model, tmp_path, closed, overrides, says):
+    data = write_rows(tmp_path / "mine.parquet", ["p"] * 40, [["t</think>" if n < closed else "t"] for n in range(40)])
+    config = composed(model, data, tmp_path, "data.val_files=null", "reward.reward_kwargs.thought_gate=true", *overrides)
+    found = inputs.row_lengths(config)
+    lines = [*found.problems(), *found.notes]
+    assert lines == [] if says is None else len(lines) == 1 and lines[0].startswith(says)
+    assert bool(found.reasons) == (says is not None and closed == 0)  # a part of them is a note
+
+
+def test_a_chat_template_that_refuses_the_prompts_is_a_line_among_others(data, tmp_path):
+    """Mistral's has no system role: the dry run still is one screen."""
+    folder = write_model(tmp_path / "model")
+    refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ messages[-1].content }}"
+    (folder / "chat_template.jinja").write_text(refuses)
+    assert list(inputs.row_lengths(composed(folder, data, tmp_path / "run", "data.max_prompt_length=89")).problems()) == []
+    rows = pq.read_table(data).to_pylist()
+    for row in rows:
+        row["prompt"] = [{"role": "system", "content": "s"}, *row["prompt"]]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "system.parquet")
+    found = inputs.row_lengths(composed(folder, tmp_path / "system.parquet", tmp_path / "run"))
+    (problem,) = found.problems()
+    assert "refuses the prompt (no system role); where it has no system role, prepare the data with --system-prompt none" in problem
+
+
 def test_budgets_follow_the_lengths(model, data, tmp_path):
     config = composed(model, data, tmp_path, "data.max_prompt_length=300", "data.max_response_length=700")
     assert config.actor_rollout_ref.rollout.max_model_len == 1000

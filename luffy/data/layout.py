@@ -39,8 +39,10 @@ _NUMBERED_TRACE = re.compile(
 )  # as DeepMath's r1_solution_1
 # Of columns with solutions only a marked answer is taken: MetaMath's 'response' ends with "The answer is: 7".
 _SOLUTIONS = ("solution", "response", "output", "completion", "generation", "generations")
-_ANSWERS = (schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", *_SOLUTIONS)
-_CONVERSATION = {"messages", "conversations"}
+_CONVERSATION = ("messages", "conversations")  # the last assistant message of one is a solution, too
+_ANSWERS = (
+    schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", *_SOLUTIONS, *_CONVERSATION
+)  # fmt: skip
 _OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, schema.DATA_SOURCE, schema.ABILITY)
 _CONTEXTS = {"instruction": "input"}  # Alpaca's: the problem stands in both
 _SHARE_GPT_ROLES = {"human": "user", "gpt": "assistant"}
@@ -120,7 +122,10 @@ class Layout:
         prompt, bare = _prompt(row[self.prompt], self.prompt)
         if bare and self.context is not None and prompt:
             prompt = _with_context(prompt, row.get(self.context), self.context)
-        gold = read_gold(row[self.answer], self.answer, solution=self.answer in _SOLUTIONS)
+        answer = row[self.answer]
+        if self.answer in _CONVERSATION:
+            answer = _last_answer(_decoded(answer), self.answer)
+        gold = read_gold(answer, self.answer, solution=self.answer in (*_SOLUTIONS, *_CONVERSATION))
         return Example(
             prompt=self.system(prompt, bare),
             gold=gold.text,
@@ -136,8 +141,7 @@ class Layout:
             present = {schema.FORMER_NAMES.get(name, name): each for name, each in row.items()}
             return self._target(value, _decoded(present.get(TARGET_SOURCE)), _decoded(present.get(TARGET_PROBS)))
         if self.trace in _CONVERSATION or _is_conversation(value):
-            chat = _conversation(value, self.trace) if value else ()
-            value = chat[-1]["content"] if chat and chat[-1]["role"] == "assistant" else None
+            value = _last_answer(value, self.trace)
         texts = value if isinstance(value, list) else [value]
         more = [(column, _decoded(row.get(column))) for column in self.more_traces]
         named = [*((self.trace, text) for text in texts), *((column, text) for column, text in more if text)]
@@ -173,22 +177,26 @@ def find_layout(
         InputError: where a named column is not there, or none is found.
     """
 
-    def choose(flag: str, named: str | None, known: Sequence[str]) -> str:
+    missing: list[str] = []
+
+    def choose(flag: str, what: str, named: str | None, known: Sequence[str]) -> str:
         if named is not None and named not in columns:
             raise InputError(f"{where} has no column '{named}' ({flag}); its columns are {', '.join(columns)}")
         found = named or next((name for name in known if name in columns), None)
         if found is None:
-            raise InputError(
-                f"{where}: no column is known to hold this; name it with {flag}. Its columns are {', '.join(columns)}"
-            )
-        return found
+            missing.append(f"{what} ({flag} names it)")
+        return found or ""
 
     numbered = [] if names.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
-    prompt = choose("--prompt-column", names.prompt, _PROMPTS)
+    prompt = choose("--prompt-column", "the problem", names.prompt, _PROMPTS)
+    trace = choose("--trace-column", "the traces", names.trace, (*numbered[:1], *_TRACES)) if traces else None
+    answer = choose("--answer-column", "the gold answer", names.answer, _ANSWERS)
+    if missing:
+        raise InputError(f"{where}: no column is known to hold {', '.join(missing)}; its columns are {', '.join(columns)}")
     layout = Layout(
         prompt=prompt,
-        trace=choose("--trace-column", names.trace, (*numbered[:1], *_TRACES)) if traces else None,
-        answer=choose("--answer-column", names.answer, _ANSWERS),
+        trace=trace,
+        answer=answer,
         optional=tuple(column for column in _optional(columns) if column in columns),
         teacher=teacher,
         system=system,
@@ -251,6 +259,12 @@ def _conversation(value: Any, column: str) -> Chat:
     if not isinstance(value, list):
         raise InputError(f"column '{column}' holds {type(value).__name__}; it must be text or a list of messages")
     return tuple(_message(message, f"{column}[{i}]") for i, message in enumerate(value))
+
+
+def _last_answer(value: Any, column: str) -> str | None:
+    """What the assistant says at the end of a conversation; None where it says nothing there."""
+    chat = _conversation(value, column) if value else ()
+    return chat[-1]["content"] if chat and chat[-1]["role"] == "assistant" else None
 
 
 def _message(message: Any, where: str) -> dict[str, str]:

@@ -82,7 +82,10 @@ class TokenCounter:
                 list(prompt), add_generation_prompt=True, tokenize=False, **self._template_arguments
             )
         except jinja2.TemplateError as error:
-            raise InputError(f"the tokenizer's chat template refuses the prompt ({error})") from error
+            advice = ""
+            if any(message["role"] == "system" for message in prompt):
+                advice = "; where it has no system role, prepare the data with --system-prompt none"
+            raise InputError(f"the tokenizer's chat template refuses the prompt ({error}){advice}") from error
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, without special tokens."""

@@ -13,10 +13,11 @@ from luffy.benchmarks import BENCHMARKS, plain_name
 from luffy.data import schema
 from luffy.data.atomic import replacing
 from luffy.data.example import Example
+from luffy.data.files import columns_of
 from luffy.data.source import SourceSpec, open_source
 from luffy.data.system_prompt import SystemRewriter
 from luffy.errors import InputError
-from luffy.traces import PROMPT
+from luffy.traces import PROMPT, TARGET
 
 ROWS_AT_ONCE = 1024
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -36,9 +37,12 @@ def write_own_set(spec: SourceSpec, folder: Path, *, name: str, system: SystemRe
         The file and its rows.
 
     Raises:
-        InputError: for a name that is another set's, or rows without a problem or a gold answer.
+        InputError: for a name that is another set's, also a training set's, or rows without a problem or a gold answer.
     """
     _check_name(name)
+    path = folder / f"{name}.parquet"
+    if path.exists() and TARGET in columns_of(path):
+        raise InputError(f"--name {name}: {path} is a training set, which would be lost; give your held-out set another name")
     source = open_source(spec, system=system, traces=False)
     named = schema.DATA_SOURCE in source.layout.optional
     rows: list[dict[str, Any]] = []
@@ -55,7 +59,6 @@ def write_own_set(spec: SourceSpec, folder: Path, *, name: str, system: SystemRe
     if empty or not rows:
         first = empty[0] if empty else spec.location
         raise InputError(f"{first}: no problem or no gold answer ({len(empty)} of {len(rows)} rows); mend or remove them")
-    path = folder / f"{name}.parquet"
     with replacing(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema.arrow_schema("eval")), temporary, compression="zstd")
     return path, len(rows)

@@ -78,8 +78,9 @@ def prepare(sources: Sequence[Source], output: Path, row_filter: Filter, options
         if options.merge.on_overlap == "error":
             _refuse_overlap(report, output)
         if not plan.rows:
+            work.remove()  # other settings are needed, and nothing of this is of use to them
             raise InputError(
-                f"no row is left for {output}; {report_folder(output)} says why ({_most_frequent(report)})"
+                f"no row is left for {output}: {_most_frequent(report)}; {report_folder(output)} lists them"
             )
         if not options.dry_run:
             with replacing(output) as path:
@@ -199,7 +200,9 @@ def _refuse_overlap(report: Report, output: Path) -> None:
 
 def _most_frequent(report: Report) -> str:
     counts = {**report.dropped_rows, **report.dropped_traces}
+    if len(counts) > 1:
+        counts.pop(reasons.NO_TRACE_LEFT, None)  # why is what is asked
     return (
-        ", ".join(f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])[:3])
+        ", ".join(f"{name} {counts[name]} ({reasons.MEANINGS[name]})" for name in sorted(counts, key=lambda name: -counts[name])[:3])
         or "no rows in the sources"
     )

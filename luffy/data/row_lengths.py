@@ -21,7 +21,7 @@ from luffy.data.lengths import TokenCounter
 from luffy.data.schema import MESSAGES
 from luffy.errors import InputError
 from luffy.progress import Bar
-from luffy.traces import PROMPT, TARGET, read_traces
+from luffy.traces import PROMPT, TARGET, THINK_CLOSE, read_traces
 
 TIME_LIMIT_S = 40.0
 STAGES = (0.001, 0.004, 0.02, 0.1, 0.3, 1.0)  # shares of the rows, the longest first
@@ -38,6 +38,7 @@ class RowLengths:
         prompts: rendered prompt of each counted row.
         traces: (trace + EOS) of each trace of the counted rows; empty where traces do not count.
         samples: prompt and (trace + EOS) together, for each of ``traces``.
+        without_thought: how many of ``traces`` do not close a thought (``</think>``).
         seconds: how long the counting took.
     """
 
@@ -46,6 +47,7 @@ class RowLengths:
     prompts: list[int] = field(default_factory=list)
     traces: list[int] = field(default_factory=list)
     samples: list[int] = field(default_factory=list)
+    without_thought: int = 0
     seconds: float = 0.0
 
 
@@ -75,7 +77,7 @@ def measure_rows(
     order = np.argsort(-sizes, kind="stable")
     counter = TokenCounter(tokenizer, template_arguments)
     lengths = RowLengths(rows=len(sizes), counted=0)
-    start, done, counted = time.monotonic(), 0, 0
+    start, done, counted, without_thought = time.monotonic(), 0, 0, 0
     with Bar(total=len(sizes), unit=" rows", desc=f"lengths of {Path(file).name}", delay=3.0) as bar:
         for share in STAGES:
             wanted = order[counted : max(1, round(share * len(order)))]
@@ -83,10 +85,10 @@ def measure_rows(
             if done and seconds + bytes_wanted * seconds / done > time_limit_s:
                 break
             for rows in _read(Path(file), wanted, with_traces):
-                _count(rows, counter, lengths, str(file))
+                without_thought += _count(rows, counter, lengths, str(file))
                 bar.update(len(rows))
             done, counted = done + bytes_wanted, counted + len(wanted)
-    return replace(lengths, counted=counted, seconds=time.monotonic() - start)
+    return replace(lengths, counted=counted, without_thought=without_thought, seconds=time.monotonic() - start)
 
 
 def _columns(file: Path, with_traces: bool) -> list[str]:
@@ -122,7 +124,8 @@ def _read(file: Path, rows: np.ndarray, with_traces: bool) -> Iterator[list[tupl
             first += len(batch)
 
 
-def _count(rows: Sequence[tuple[int, dict[str, Any]]], counter: TokenCounter, lengths: RowLengths, file: str) -> None:
+def _count(rows: Sequence[tuple[int, dict[str, Any]]], counter: TokenCounter, lengths: RowLengths, file: str) -> int:
+    """Add the lengths of some rows; returns how many of their traces close no thought."""
     rendered, traces = [], []
     for number, row in rows:
         *prompt, trace = row[MESSAGES] if MESSAGES in row else (*row[PROMPT], None)
@@ -137,3 +140,4 @@ def _count(rows: Sequence[tuple[int, dict[str, Any]]], counter: TokenCounter, le
     lengths.prompts.extend(prompts)
     lengths.traces.extend(counts)
     lengths.samples.extend(count + prompts[place] for count, (_, place) in zip(counts, flat, strict=True))
+    return sum(THINK_CLOSE not in text for text, _ in flat)

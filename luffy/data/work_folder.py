@@ -104,7 +104,7 @@ class WorkFolder:
         before = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
         if before == self.parameters:
             return
-        if before is not None and not self._restart:
+        if before is not None and self.has(0) and not self._restart:
             names = sorted(before.keys() | self.parameters.keys())
             changed = ", ".join(name for name in names if before.get(name) != self.parameters.get(name))
             raise InputError(

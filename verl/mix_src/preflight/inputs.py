@@ -82,7 +82,10 @@ def row_lengths(config: DictConfig) -> Lengths:
     except InputError:
         return Lengths()
     given = config.actor_rollout_ref.model.override_config.get("max_position_embeddings")
-    return check_rl(config, tokenizer, given or (model.positions if model else 0))
+    try:
+        return check_rl(config, tokenizer, given or (model.positions if model else 0))
+    except InputError as error:
+        return Lengths(reasons=[str(error)])
 
 
 def _lengths(config: DictConfig) -> Iterator[str]:

@@ -34,12 +34,12 @@ class Lengths:
 
     Attributes:
         reasons: what is too long, with the numbers.
-        overrides: by key, the budgets that would hold everything; to paste.
+        overrides: by key, what would hold everything; to paste.
         notes: what is left out or cut as the config says, with the numbers.
     """
 
     reasons: list[str] = field(default_factory=list)
-    overrides: dict[str, int] = field(default_factory=dict)
+    overrides: dict[str, int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def problems(self) -> Iterator[str]:
@@ -63,6 +63,7 @@ def check_rl(config: DictConfig, tokenizer: Any, context: int) -> Lengths:
     found = Lengths()
     longest = _prompts(found, config, train, held_out)
     _traces(found, config, train, guidance.max_cut_share)
+    _thoughts(found, config, train)
     prompt = found.overrides.get("data.max_prompt_length", data.max_prompt_length)
     response = found.overrides.get("data.max_response_length", data.max_response_length)
     _context(found, config, longest, prompt, response, context)
@@ -133,6 +134,20 @@ def _traces(found: Lengths, config: DictConfig, train: list[RowLengths], max_cut
         return
     found.reasons.append(f"{numbers}, and luffy.guidance.max_cut_share={max_cut_share} lets no more be cut")
     found.overrides["data.max_response_length"] = _round_up(max(over))
+
+
+def _thoughts(found: Lengths, config: DictConfig, train: list[RowLengths]) -> None:
+    """Where the verifier asks for a closed thought, a demonstration without one earns nothing."""
+    key, reward = "reward.reward_kwargs.thought_gate", config.reward
+    traces, without = sum(len(each.traces) for each in train), sum(each.without_thought for each in train)
+    if not without or not reward.reward_kwargs.thought_gate or reward.custom_reward_function.path is not None:
+        return
+    line = f"{without} of {traces} traces{_counted(train)} have no </think>, for which {key}=true gives reward 0"
+    if without < traces:
+        found.notes.append(line)
+        return
+    found.reasons.append(line)
+    found.overrides[key] = "false"
 
 
 def _context(found: Lengths, config: DictConfig, longest: int, prompt: int, response: int, context: int) -> None:
