@@ -153,8 +153,30 @@ def broken_line(folder: Path) -> Path:
 
 
 def no_object(folder: Path) -> Path:
-    (folder / "x.jsonl").write_text('["a", "b"]\n')
+    (folder / "x.jsonl").write_text('7\n')
     return folder / "x.jsonl"
+
+
+def text_after_an_array(folder: Path) -> Path:
+    (folder / "x.json").write_text(json.dumps([GOOD]) + json.dumps([GOOD]))
+    return folder / "x.json"
+
+
+def several_thoughts(folder: Path) -> Path:
+    row = {"question": "q", "answer": "1"}
+    return write_lines(folder / "x.jsonl", [row | {f"{who}_{what}": "t" for who in ("a", "b") for what in ("attempt", "reasoning")}])
+
+
+def fewer_thoughts(folder: Path) -> Path:
+    return write_lines(folder / "x.jsonl", [{"question": "q", "answer": "1", "attempt": ["a", "b"], "thinking_trajectories": ["t"]}])
+
+
+def earlier_turns(folder: Path) -> Path:
+    return write_lines(folder / "x.jsonl", [GOOD | {"history": [["hi", "hello"]]}])
+
+
+def objects_for_traces(folder: Path) -> Path:
+    return write_lines(folder / "x.jsonl", [GOOD | {"generations": [{"finish": "stop"}]}])
 
 
 def cut_array(folder: Path) -> Path:
@@ -192,6 +214,11 @@ CASES: dict[Callable[[Path], Path], str] = {
     duplicate_header: "x.csv has the column 'answer' 2 times",
     broken_line: "x.jsonl line 3 is no valid JSON",
     no_object: "x.jsonl line 1 is no object of columns",
+    text_after_an_array: "x.json goes on after its array of 1 elements",
+    several_thoughts: "several columns of traces with thoughts (a_attempt, b_attempt); name one: --trace-column",
+    fewer_thoughts: "row 0: column 'thinking_trajectories' holds 1 thoughts for 2 traces",
+    earlier_turns: "row 0: column 'history' holds earlier turns",
+    objects_for_traces: "row 0: column 'generations' holds dict; a trace must be text",
     cut_array: "x.json element 1 is no valid JSON",
     short_csv_row: "x.csv row 1 (line 3) has 2 fields, the header 3",
 }

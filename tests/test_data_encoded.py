@@ -14,9 +14,10 @@ from data_sets import run_script, trace, write_lines
 
 from luffy.data import prepare
 from luffy.data.encoded_text import decoded
-from luffy.data.gold import is_sentinel, read_gold
+from luffy.data.gold import read_gold
+from luffy.data.sentinels import is_sentinel
 from luffy.data.source import SourceSpec, open_source
-from luffy.data.system_prompt import NONE, system_rewriter
+from luffy.data.system_prompt import KEEP, NONE, system_rewriter
 from luffy.errors import InputError
 
 CHAT = [{"role": "user", "content": 'It\'s "1+1"?\nSay.'}, {"role": "assistant", "content": "\\boxed{2}"}]
@@ -37,6 +38,10 @@ ENCODED = {
     "spaces around": (' \n["a"]\n', ["a"]),
     "escaped text": ('"two\\nlines"', "two\nlines"),
     "a list in a text": (json.dumps(json.dumps(["a"])), ["a"]),
+    "a tuple of text": ("('a',)", ["a"]),
+    "arrays in an object": (repr({"ground_truth": np.array(["1"], dtype=object), "style": "rule"}), {"ground_truth": ["1"], "style": "rule"}),
+    "arrays with their type": (repr(np.array(["a", "b"])), ["a", "b"]),
+    "an array of numbers": (repr(np.array([1, 2])), [1, 2]),
     "latex, escaped": (r'["\\boxed{\\frac{1}{2}}"]', [r"\boxed{\frac{1}{2}}"]),
 }
 # What begins like data and is none: mathematics, code, prose.
@@ -44,6 +49,7 @@ PLAIN = [
     "What is 1+1?", "[1, 2]", "[[1, 0], [0, 1]]", "[[a, b], [c, d]]", "[5)", "[x] + [y]", "[asy]draw((0,0));[/asy]",
     '["a", "b"] is a list. How long is it?', "['a'] + ['b'] is what in Python?", "{1, 2, 3}", "{x : x > 0}", '{"a", "b"}',
     '"quoted"', '"To be" and "not to be"', "[[x]] is the floor", "", "[", "{", "(1, 2)", "[1] Find $x$.",
+    "array([1, 2]) is what in numpy?", "array", "(\"To be\" he said)", "('a', 'b') is a tuple.", "(\"cut",
 ]  # fmt: skip
 # What was data once, and cannot be read any more.
 BROKEN = [
@@ -74,12 +80,18 @@ SENTINELS = [
     "null", "NULL", "N/A", "n/a", "N.A.", "#N/A", "<NA>", "nan", "NaN", "see solution", "See the solution above.",
     "Please see the solution", "refer to the proof", "see explanation below", "no answer", "No answer provided", "unknown",
     "Not available", "not applicable", "TBD", "QED", "q.e.d.", "to be proved", "omitted", "-", "--", "?", "...", "#REF!",
-    "$\\text{None}$", '"None"', " proof ",
+    "$\\text{None}$", '"None"', " proof ", "\\boxed{\\text{proof}}", "$\\boxed{\\mathrm{N/A}}$", "Answer: N/A", "The final answer is none.",
+    "not_found", "NO-ANSWER", "N / A", "N. A.", "n\\a", "\\(N/A\\)", "Ｎ／Ａ", "\u200bNone", "<none>", "-nan", "none given", "unavailable",
+    "solution not available", "to be added", "answers may vary", "<answer>", "[answer]", "your answer here", "$ $", "\\boxed{}", "\\text{ }",
+    "—", "…", "？", "■", "$\\blacksquare$", "\\square", "Proof-based question", "a proof of the theorem", "Show that $a > b$.", "Hence proved.",
+    "see attached figure", "as shown above", "证明题", "略", "见解析", "无", "暂无答案", "証明略", "なし", "解説参照", "증명", "풀이 참조", "доказательство",
+    "нет ответа", "см. решение", "siehe Lösung", "Beweis", "voir la solution", "démonstration", "ver solución", "demostración", "dimostrazione",
 ]  # fmt: skip
 ANSWERS = [
     "0", "-1", "no solution", "undefined", "does not exist", "\\emptyset", "\\varnothing", "\\ldots", "n", "na", "NA", "nil^2",
     "proofreading", "x = none", "\\text{no real solutions}", "-x", "n/2", "A", "None of these", "All of the above", "unknown x",
-    "\\infty", "1/0", "...5",
+    "\\infty", "1/0", "...5", "cannot be determined", "{}", "()", "∅", "<", "无解", "нет решений", "keine Lösung", "无数个", "n-a", "$n a$",
+    "\\frac{n}{a}", "XXX", "no real roots", "answer sheet 5",
 ]  # fmt: skip
 
 
@@ -104,7 +116,8 @@ GOLDS: list[tuple[Any, str]] = [
     ("It adds up. The answer is: $\\frac{1}{2}$", "$\\frac{1}{2}$"), ("The final answer is 7. I hope it is correct.", "7"),
     ("The answer is: 3.5.", "3.5"), ("<think>\n\\boxed{3}\n</think>\nIt is \\boxed{7}", "7"),
     (float("nan"), ""), (float("inf"), ""), (None, ""), ("", ""), ([], ""), ("[]", ""), ("['None']", ""), ({"ground_truth": None}, ""),
-    ("9" * 5000, "9" * 5000),
+    ("9" * 5000, "9" * 5000), (["7", "7"], "7"), (["7", None], "7"), ("np.float64(7.5)", "7.5"), ("Decimal('7')", "7"), ("array(['7'], dtype=object)", "7"),
+    ("('7',)", "7"),
 ]  # fmt: skip
 
 
@@ -114,7 +127,7 @@ def test_gold_answers(value: Any, text: str):
 
 
 @pytest.mark.parametrize(
-    "value", ["[7]", "[ -7.5 ]", '["1", "2"]', ["1", "2"], {"score": 1}, '{"score": 1}', True, b"7", '["7'], ids=repr
+    "value", ["[7]", "[ -7.5 ]", "array([1, 2])", '["1", "2"]', ["1", "2"], {"score": 1}, '{"score": 1}', True, b"7", '["7'], ids=repr
 )
 def test_golds_that_could_mean_two_things_are_refused(value: Any):
     with pytest.raises(InputError):
@@ -125,6 +138,7 @@ def test_a_solution_without_a_marked_answer_is_no_gold():
     assert read_gold("It is seven.", "solution", solution=True).text == ""
     assert read_gold("It is seven.", "answer").text == "It is seven."
     assert read_gold("So \\boxed{7}.", "solution", solution=True).text == "7"
+    assert read_gold(" $\\frac{1}{2}$ ", "solution", solution=True).text == "$\\frac{1}{2}$"  # as s1K's, which are answers
 
 
 def read(path: Path) -> list:
@@ -168,6 +182,12 @@ ROWS: dict[str, dict[str, Any]] = {
     },
     "traces as messages": {"problem": QUESTION, "generations": [MESSAGES[1]], "answer": "2"},
     "traces as texts of messages": {"problem": QUESTION, "generations": [json.dumps(MESSAGES[1])], "answer": "2"},
+    "s1K": {"question": QUESTION, "solution": "2", "thinking_trajectories": ["so"], "attempt": "\\boxed{2}"},
+    "a thought beside its response": {"question": QUESTION, "reasoning": "so", "response": "\\boxed{2}", "answer": "2"},
+    "a teacher's thought": {"problem": QUESTION, "deepseek_reasoning": "so", "deepseek_solution": "\\boxed{2}", "ground_truth_solution": "\\boxed{2}"},
+    "a thought of each": {"problem": QUESTION, "reasoning": "['so']", "completion": ["\\boxed{2}"], "answer": "2"},
+    "objects with text": {"problem": QUESTION, "generations": [{"text": trace("2")}], "answer": "2"},
+    "other names of roles": {"conversations": [{"from": "Human", "value": QUESTION}, {"from": "Assistant", "value": trace("2")}], "answer": "2"},
     "a trace as a chat": {"problem": QUESTION, "response": MESSAGES, "answer": "2"},
 }  # fmt: skip
 
@@ -178,7 +198,7 @@ def test_every_layout_says_the_same(tmp_path: Path, name: str):
     assert " ".join(example.question.split()) == QUESTION
     assert example.gold == "2"
     assert len(example.traces) == (2 if name == "deepmath" else 1)
-    assert "\\boxed{2}" in example.traces[0].text and example.traces[0].text.startswith("<think>\nso\n</think>")
+    assert example.traces[0].text.count("\\boxed{2}") == 1 and example.traces[0].text.startswith("<think>\nso\n</think>")
     assert not example.traces[0].text.startswith(("[", "{", '"'))
 
 
@@ -188,6 +208,15 @@ def test_input_of_a_later_row_is_read_as_well(tmp_path: Path):
         {"instruction": "Add.", "input": "1, 1", "output": "t", "answer": "2"},
     ]
     assert [example.question for example in read(write_lines(tmp_path / "x.jsonl", rows))] == [QUESTION, "Add.\n\n1, 1"]
+
+
+@pytest.mark.parametrize("column", ["system", "system_prompt"])
+def test_a_system_message_of_its_own_column_is_kept(tmp_path: Path, column: str):
+    own, chat = {"role": "system", "content": "Be brief."}, [{"role": "system", "content": "Be long."}, *USER]
+    rows = [{"prompt": prompt, "response": "t", "answer": "2", column: "Be brief."} for prompt in (QUESTION, USER, chat)]
+    source = open_source(SourceSpec(location=str(write_lines(tmp_path / "x.jsonl", rows))), system=system_rewriter(KEEP))
+    found = [source.layout.read(row, "row").prompt[0] for batch in source.batches(source.files[0], 9) for row in batch.rows()]
+    assert found == [own, own, chat[0]]
 
 
 HALF = "\\ud83d"

@@ -89,6 +89,18 @@ def test_columnar_files_read_like_json_lines(tmp_path: Path, suffix: str):
     assert [trace.text for trace in examples[3].traces] == ["a3", ""]
 
 
+def test_a_32_bit_number_is_the_answer_that_was_written(tmp_path: Path):
+    answers = pa.array([0.1, 1e22, 2.5, None], pa.float32())
+    pq.write_table(pa.table({"problem": ["q"] * 4, "solution": ["t"] * 4, "answer": answers}), tmp_path / "x.parquet")
+    assert [row.gold for row in read(tmp_path / "x.parquet")] == ["0.1", "1e+22", "2.5", ""]
+
+
+def test_a_column_of_maps_is_an_object(tmp_path: Path):
+    reward = pa.array([[("ground_truth", "7"), ("style", "rule")]], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"problem": ["q"], "solution": ["t"], "reward_model": reward}), tmp_path / "x.parquet")
+    assert [row.gold for row in read(tmp_path / "x.parquet")] == ["7"]
+
+
 def test_the_training_layout_keeps_sources_probabilities_and_empty_traces(tmp_path: Path):
     row = {
         "data_source": "aops",

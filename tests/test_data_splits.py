@@ -76,15 +76,47 @@ def linked_file(folder: Path) -> None:
     (folder / "train-00000-of-00001.jsonl").symlink_to(folder.parent / "blobs" / "abc.jsonl")
 
 
+def clone_with(setting: str, *names: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        files(*names)(folder)
+        (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  {setting}\n---\n")
+
+    return make
+
+
+def saved_without_a_shard(folder: Path) -> None:
+    datasets.Dataset.from_dict({"problem": ["a", "b"], "answer": ["1", "2"]}).save_to_disk(folder, num_shards=2)
+    (folder / "data-00000-of-00002.arrow").unlink()
+
+
+def saved_badly(content: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        rows(folder, "train.jsonl")
+        (folder / "dataset_dict.json").write_text(content)
+
+    return make
+
+
+def linked_to_nothing(folder: Path) -> None:
+    rows(folder, "a.jsonl")
+    (folder / "b.jsonl").symlink_to(folder / "gone.jsonl")
+
+
 # folder, split (with its configuration) -> its files
 FOUND: dict[str, tuple[Callable[[Path], object], str, list[str]]] = {
     "file names": (files("train-1.jsonl", "train-2.jsonl", "test-1.jsonl"), "train", ["train-1.jsonl", "train-2.jsonl"]),
     "the other split": (files("train-1.jsonl", "test-1.jsonl"), "test", ["test-1.jsonl"]),
     "folder names": (files("train/a.jsonl", "validation/a.jsonl"), "train", ["train/a.jsonl"]),
     "short names": (files("my_train.jsonl", "my-val.jsonl", "dev.jsonl"), "validation", ["dev.jsonl", "my-val.jsonl"]),
+    "words run together": (files("mathTrain.jsonl", "mathTest.jsonl"), "train", ["mathTrain.jsonl"]),
+    "another language": (files("训练.jsonl", "测试.jsonl"), "test", ["测试.jsonl"]),
+    "development": (files("train.jsonl", "development.jsonl"), "dev", ["development.jsonl"]),
+    "card, one glob": (clone_with("data_files: a/*.jsonl", "a/x.jsonl", "b/x.jsonl"), "train", ["a/x.jsonl"]),
+    "card, splits by name": (clone_with("data_files: {train: a.jsonl, test: [b.jsonl]}", "a.jsonl", "b.jsonl"), "test", ["b.jsonl"]),
+    "card, folder": (clone_with("data_dir: sub", "sub/train.jsonl", "sub/test.jsonl", "train.jsonl"), "train", ["sub/train.jsonl"]),
     "upper case": (files("Train.jsonl", "TEST.jsonl"), "train", ["Train.jsonl"]),
-    "data/ of a hub clone": (files("data/train-00000-of-00002.jsonl", "data/test-00000-of-00001.jsonl"), "train",
-                             ["data/train-00000-of-00002.jsonl"]),
+    "data/ of a hub clone": (files("data/train-00000-of-00001.jsonl", "data/test-00000-of-00001.jsonl"), "train",
+                             ["data/train-00000-of-00001.jsonl"]),
     "no name at all": (files("a.jsonl", "b/c.jsonl"), "train", ["a.jsonl", "b/c.jsonl"]),
     "words within words": (files("pretrained.jsonl", "contest.jsonl", "latest.jsonl"), "train",
                            ["contest.jsonl", "latest.jsonl", "pretrained.jsonl"]),
@@ -120,7 +152,16 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "two of one kind": (files("train_sft-00000-of-00001.jsonl", "train_prefs-00000-of-00001.jsonl"), "train",
                         "it has train_prefs, train_sft"),
     "two words": (files("train/test.jsonl"), "train", "is named after several splits (test, train)"),
-    "a slice": (files("train.jsonl"), "train[:10%]", "has no split 'train[:10%]'; it has train"),
+    "a slice": (files("train.jsonl"), "train[:10%]", "--split train[:10%]: of local files one whole split is read"),
+    "two splits": (files("train.jsonl", "test.jsonl"), "train+test", "--split train+test: of local files one whole split is read"),
+    "a shard is missing": (files("train-00000-of-00003.jsonl", "train-00002-of-00003.jsonl"), "train",
+                           "lacks 1 of its files, such as train-00001-of-00003.jsonl"),
+    "a saved shard is missing": (saved_without_a_shard, "train", "lacks 1 of its files, such as data-00000-of-00002.arrow"),
+    "a link to nothing": (linked_to_nothing, "train", "b.jsonl is a link to nothing"),
+    "saved list of another kind": (saved_badly("{}"), "train", "dataset_dict.json is of no saved data set (KeyError('splits'))"),
+    "saved list that is no JSON": (saved_badly("x"), "train", "dataset_dict.json is of no saved data set (JSONDecodeError("),
+    "card, mixed": (clone_with("data_files: [a.jsonl, {split: test, path: b.jsonl}]", "a.jsonl"), "train", "no paths of splits"),
+    "card, no path": (clone_with("data_files: [{split: train}]", "a.jsonl"), "train", "lists data_files that are no paths of splits"),
     "no such configuration": (clone_with_card, "train@other", "its README lists all, default"),
     "no configurations": (files("train.jsonl"), "train@other", "no folder has its name"),
     "nothing": (lambda folder: folder.mkdir(), "train", "holds no data file"),

@@ -55,21 +55,29 @@ def batches(
             batch, total = next(source, (None, 0))
         if batch is None:
             return
-        yield first, functools.partial(_rows, path, first, batch), (first + len(batch)) / total
+        yield first, functools.partial(_rows, path, first, _as_written(batch)), (first + len(batch)) / total
         first += len(batch)
+
+
+def _as_written(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with 0.1 for a 32-bit 0.1, which as a 64-bit number is 0.10000000149."""
+    for i, field in enumerate(batch.schema):
+        if pa.types.is_float16(field.type) or pa.types.is_float32(field.type):
+            batch = batch.set_column(i, field.name, batch.column(i).cast(pa.string()).cast(pa.float64()))
+    return batch
 
 
 def _rows(path: Path, first: int, batch: pa.RecordBatch) -> list[dict[str, Any] | InputError]:
     try:
-        return batch.to_pylist()
-    except (pa.ArrowException, UnicodeDecodeError):
+        return batch.to_pylist(maps_as_pydicts="strict")
+    except (pa.ArrowException, UnicodeDecodeError, KeyError):
         return [_row(path, first + i, batch.slice(i, 1)) for i in range(len(batch))]
 
 
 def _row(path: Path, number: int, batch: pa.RecordBatch) -> dict[str, Any] | InputError:
     try:
-        return batch.to_pylist()[0]
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+        return batch.to_pylist(maps_as_pydicts="strict")[0]
+    except (pa.ArrowException, UnicodeDecodeError, KeyError) as error:
         return InputError(f"{path} row {number} cannot be read ({str(error)[:120]}); mend its text")
 
 

@@ -18,7 +18,12 @@ MAX_DIGITS = 4000
 """Longest integer that becomes a number; Python refuses to turn longer ones into text and back."""
 _DOUBLE_CHARS = 25  # longest usual spelling of a 64-bit float; longer ones would lose digits
 
-_BEGINS = re.compile(r"""\[\s*(?:\]|(?:\[\s*)*(?:["']|\{\s*["'}]|(?:None|null|nan)\b))|\{\s*["']""")
+_CALL = re.compile(r"(?:(?:np\.|numpy\.)?(?:array|str_|u?int\d+|float\d+)|Decimal)")  # around what repr writes
+_BEGINS = re.compile(
+    rf"""{_CALL.pattern}\(|\(\s*["']|\{{\s*["']"""
+    r"""|\[\s*(?:\]|(?:\[\s*)*(?:["']|\{\s*["'}]|(?:None|null|nan)\b|array\())"""
+)
+_DTYPE = re.compile(r"""(['"\])])\s*,\s*dtype=(?:\w+|'[^']*')\)""")
 _CHAT = re.compile(r"""\[?\s*\{\s*["'](?:role|content|from|value|ground_truth|style)["']\s*:""")
 _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[\[\]{}(),:]|\s+|[^\s\[\]{}(),:'"]+|.""", re.DOTALL)
 _LOST_ESCAPES = re.compile("[\x00\x07\x08\x0b\x0c]")  # what \a, \b, \v and \f of unescaped LaTeX become
@@ -43,7 +48,7 @@ NUMBERS = {
 def decoded(text: str) -> Any:
     """The list or object that a text encodes, or the text itself.
 
-    Lists of numbers alone are mathematics (``[1, 2]``, ``[[1, 0], [0, 1]]``) and stay text, as do sets and tuples.
+    Lists and tuples of numbers alone are mathematics (``[1, 2]``, ``[[1, 0], [0, 1]]``) and stay text, as do sets.
 
     Raises:
         InputError: where a text begins as a chat or list and cannot be read as one.
@@ -55,16 +60,16 @@ def decoded(text: str) -> Any:
         return text
     value = _parsed(stripped)
     if value is None:
-        if _CHAT.match(stripped) or not _goes_on(stripped):
+        if stripped[0] != "(" and (_CHAT.match(stripped) or not _goes_on(stripped)):
             raise InputError(
                 f"the text {shown(stripped)} begins as data but cannot be read as JSON or a Python list; "
                 "give the list itself, or mend it"
             )
         return text
-    if not isinstance(value, (list, dict)) or (value and not _has_text(value)):
+    if stripped[0] in "[({" and (not isinstance(value, (list, tuple, dict)) or (value and not _has_text(value))):
         return text
     _require_escapes(value, stripped)
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def shown(text: str, characters: int = 60) -> str:
@@ -101,19 +106,19 @@ def _goes_on(text: str) -> bool:
     depth = 0
     for token in _TOKEN.finditer(text):
         depth += (token[0] in "[{(") - (token[0] in "]})")
-        if depth == 0:
+        if depth == 0 and token[0] in "]})":
             return token.end() < len(text)
     return False
 
 
 def _with_commas(text: str) -> str:
-    """The text with a comma between two values that only space parts, as numpy writes arrays, and None for nan."""
+    """The text without calls, with None for nan and a comma where only space parts two values, as numpy writes arrays."""
     parts: list[str] = []
     ended = False  # whether a value ended last
-    for token in _TOKEN.finditer(text):
-        part = token[0]
+    for part in _TOKEN.findall(_DTYPE.sub(r"\1)", text)):
         if part.isspace():
             parts.append(" ")
+        if part.isspace() or _CALL.fullmatch(part):
             continue
         begins = part[0] in "'\"[{(" or part[0] not in "]}),:"
         if ended and begins and (parts[-1] == " " or part[0] in "'\""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,11 @@ def find_files(path: Path, split: str | None = None, config: str | None = None, 
     Raises:
         InputError: where nothing readable is there, the folder has no such split, or a file is empty or not fetched.
     """
+    if split is not None and not re.fullmatch(r"[\w.-]+", split):
+        raise InputError(
+            f"--split {split}: of local files one whole split is read; give its name alone (--max-samples of "
+            "prepare_train.py writes a part of it)"
+        )
     if not path.exists():
         raise InputError(f"{path} does not exist; give an existing file or folder, or a hub name such as owner/name")
     if path.is_file():

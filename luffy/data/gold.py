@@ -9,27 +9,16 @@ from decimal import Decimal
 from typing import Any
 
 from luffy.data.encoded_text import decoded, shown
+from luffy.data.sentinels import is_sentinel
 from luffy.errors import InputError
 from luffy.rewards.answer import after_thought, boxed_answer
 
 _KEYS = ("ground_truth", "answer", "final_answer", "value")
 _MARKED = re.compile(r"####[ \t]*([^\n]*)")
 _STATED = re.compile(r"\banswer is[ \t]*:?[ \t]*([^\n]+?)[ \t]*(?=\.(?:\s|$)|\n|$)", re.IGNORECASE)
+_ONE_EXPRESSION = re.compile(r"\S{1,100}|\$[^$]{1,100}\$")  # of a column that has solutions in other rows, as s1K's
 _QUOTED = re.compile(r'"([^"]*)"')
 _ONE_NUMBER = re.compile(r"\[\s*[-+]?[\d.]+\s*\]")
-_WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textit)\s*\{([^{}]*)\}")
-_SENTINEL = re.compile(
-    r"""none|null|nil|nan|n/a|n\.a\.?|\#n/a|<na>|nat|\#[a-z/0]+[!?]
-    |not[ ]?found|(?:answer[ ])?not[ ](?:found|available|applicable|provided|given|specified|known)
-    |no[ ](?:final[ ])?answer(?:[ ](?:provided|found|given|available))?|no[ ]ground[ ]truth
-    |missing|unknown|unspecified|tbd|todo|to[ ]be[ ](?:proved|proven|shown|determined|added)
-    |(?:a[ ]|the[ ])?proof(?:[ ](?:question|problem|required|needed|omitted|above|below|only))?|proved|proven|omitted
-    |q\.?e\.?d\.?
-    |(?:please[ ])?(?:see|refer[ ]to|cf\.?)[ ](?:(?:the|full|attached|above|below)[ ])*
-     (?:solution|proof|explanations?|answer|text|figure|work|above|below)(?:[ ](?:above|below|for[ ]details))?
-    |-+|\?+|_+|\.{2,}|\*+|/""",
-    re.VERBOSE,
-)
 
 
 @dataclass(frozen=True)
@@ -86,7 +75,7 @@ def read_gold(value: Any, column: str, *, solution: bool = False) -> Gold:
 
 
 def final_answer(text: str, *, solution: bool = False) -> str:
-    """The marked final answer of a text; without a mark the text itself, or nothing of a solution."""
+    """The marked final answer of a text; without a mark the text itself, but of a solution only one expression."""
     stated = after_thought(text)
     boxed = boxed_answer(stated)
     if boxed is not None:
@@ -95,14 +84,7 @@ def final_answer(text: str, *, solution: bool = False) -> str:
         found = mark.findall(stated)
         if found:
             return found[-1].strip()
-    return "" if solution else stated.strip()
-
-
-def is_sentinel(text: str) -> bool:
-    """Whether a text stands for a missing answer, as ``proof``, ``notfound``, ``None``, ``N/A``, "see solution" do."""
-    bare = _WRAPPED.sub(r"\1", text).strip(" \t\n$\"'`()[]{}*").casefold()
-    bare = " ".join(bare.split())
-    return bool(text.strip()) and bool(_SENTINEL.fullmatch(bare.rstrip(".!: ")) or _SENTINEL.fullmatch(bare))
+    return "" if solution and not _ONE_EXPRESSION.fullmatch(stated.strip()) else stated.strip()
 
 
 def _checked(answer: str, text: str) -> Gold:
@@ -112,6 +94,7 @@ def _checked(answer: str, text: str) -> Gold:
 
 
 def _only(values: Any, column: str, solution: bool) -> Gold:
+    values = [value for i, value in enumerate(values) if value is not None and value not in values[:i]]
     if not values:
         return Gold("")
     if len(values) > 1:

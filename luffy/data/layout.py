@@ -26,6 +26,7 @@ _TRACES = (
     TARGET,
     "generations",
     "generation",
+    "generated_solution",
     "trace",
     "response",
     "completion",
@@ -37,16 +38,21 @@ _TRACES = (
 _NUMBERED_TRACE = re.compile(
     r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+"
 )  # as DeepMath's r1_solution_1
+_THOUGHT = re.compile(r"((?:\w+_)?)(?:thinking_trajector(?:y|ies)|reasoning(?:_content)?|thinking)")
+_AFTER_THOUGHT = ("attempt", "response", "content", "output", "completion", "solution")  # as s1K's deepseek_attempt
 # Of columns with solutions only a marked answer is taken: MetaMath's 'response' ends with "The answer is: 7".
-_SOLUTIONS = ("solution", "response", "output", "completion", "generation", "generations")
+_SOLUTIONS = ("solution", "ground_truth_solution", "response", "output", "completion", "generation", "generations")
 _CONVERSATION = ("messages", "conversations")  # the last assistant message of one is a solution, too
 _ANSWERS = (
     schema.REWARD_MODEL, "answer", "final_answer", "ground_truth", "expected_answer", "gold", *_SOLUTIONS, *_CONVERSATION
 )  # fmt: skip
-_OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, schema.DATA_SOURCE, schema.ABILITY)
+_SYSTEMS = ("system", "system_prompt")
+_HISTORY = "history"  # Alpaca's earlier turns
+_OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, schema.DATA_SOURCE, schema.ABILITY, *_SYSTEMS, _HISTORY)
 _CONTEXTS = {"instruction": "input"}  # Alpaca's: the problem stands in both
-_SHARE_GPT_ROLES = {"human": "user", "gpt": "assistant"}
+_SHARE_GPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "developer": "system"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_CONTENTS = ("content", "value", "text", "generated_text")
 _HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")
 
 DATA_SOURCE = "math"
@@ -70,11 +76,12 @@ class Layout:
         prompt: column of the problem's text, or of a chat.
         trace: column of one text, several texts, assistant messages or a whole conversation; None where none is read.
         answer: column of the gold answer, of ``reward_model``, or of a solution with a boxed answer.
-        optional: further columns of the training layout that the source has.
+        optional: further columns that the source has: those of the training layout, a system message, earlier turns.
         teacher: the teacher of its traces where no column says so.
         system: rewrites the prompt's system message.
         context: a column whose text follows the problem's, where there is one.
         more_traces: further columns of a trace each.
+        thought: a column with the thought that belongs before the text of ``trace``, where there is one.
     """
 
     prompt: str
@@ -85,11 +92,12 @@ class Layout:
     system: SystemRewriter
     context: str | None = None
     more_traces: tuple[str, ...] = ()
+    thought: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
-        named = (self.prompt, self.context, self.trace, *self.more_traces, self.answer, *self.optional)
+        named = (self.prompt, self.context, self.thought, self.trace, *self.more_traces, self.answer, *self.optional)
         return tuple(dict.fromkeys(column for column in named if column is not None))
 
     def read(self, row: Mapping[str, Any], where: str) -> Example:
@@ -122,6 +130,11 @@ class Layout:
         prompt, bare = _prompt(row[self.prompt], self.prompt)
         if bare and self.context is not None and prompt:
             prompt = _with_context(prompt, row.get(self.context), self.context)
+        system = next((row[column] for column in _SYSTEMS if row.get(column)), None)
+        if system is not None and not any(message["role"] == "system" for message in prompt):
+            prompt, bare = ({"role": "system", "content": _text(system, "system")}, *prompt), False
+        if row.get(_HISTORY):
+            raise InputError(f"column '{_HISTORY}' holds earlier turns, which are not read; write all into 'messages'")
         answer = row[self.answer]
         if self.answer in _CONVERSATION:
             answer = _last_answer(_decoded(answer), self.answer)
@@ -143,6 +156,8 @@ class Layout:
         if self.trace in _CONVERSATION or _is_conversation(value):
             value = _last_answer(value, self.trace)
         texts = value if isinstance(value, list) else [value]
+        if self.thought is not None:
+            texts = _with_thoughts(texts, _decoded(row.get(self.thought)), self.thought)
         more = [(column, _decoded(row.get(column))) for column in self.more_traces]
         named = [*((self.trace, text) for text in texts), *((column, text) for column, text in more if text)]
         return tuple(Trace(text=_trace_text(text, column), source=self.teacher) for column, text in named)
@@ -188,8 +203,14 @@ def find_layout(
         return found or ""
 
     numbered = [] if names.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
+    thoughts = _thoughts(columns) if traces else {}
+    if len(thoughts) > 1 and names.trace is None and TARGET not in columns:
+        raise InputError(
+            f"{where} has several columns of traces with thoughts ({', '.join(thoughts)}); name one: --trace-column"
+        )
+    known = (TARGET, *numbered[:1], *thoughts, *_TRACES)
     prompt = choose("--prompt-column", "the problem", names.prompt, _PROMPTS)
-    trace = choose("--trace-column", "the traces", names.trace, (*numbered[:1], *_TRACES)) if traces else None
+    trace = choose("--trace-column", "the traces", names.trace, known) if traces else None
     answer = choose("--answer-column", "the gold answer", names.answer, _ANSWERS)
     if missing:
         raise InputError(f"{where}: no column is known to hold {', '.join(missing)}; its columns are {', '.join(columns)}")
@@ -202,6 +223,7 @@ def find_layout(
         system=system,
         context=_CONTEXTS.get(prompt) if _CONTEXTS.get(prompt) in columns else None,
         more_traces=tuple(numbered[1:]),
+        thought=thoughts.get(trace),
     )
     _name_unread(columns, layout, where)
     if layout.answer == layout.trace:
@@ -211,6 +233,17 @@ def find_layout(
             layout.trace,
         )
     return layout
+
+
+def _thoughts(columns: Sequence[str]) -> dict[str, str]:
+    """The columns of answers whose thoughts stand in columns of their own, with those."""
+    found = {}
+    for thought in columns:
+        named = _THOUGHT.fullmatch(thought)
+        answers = [named[1] + name for name in _AFTER_THOUGHT if named[1] + name in columns] if named else []
+        if answers:
+            found.setdefault(answers[0], thought)
+    return found
 
 
 def _optional(columns: Sequence[str]) -> tuple[str, ...]:
@@ -249,6 +282,16 @@ def _with_context(prompt: Chat, context: Any, column: str) -> Chat:
     return ({"role": "user", "content": f"{prompt[0]['content']}\n\n{context}"},)
 
 
+def _with_thoughts(texts: list[Any], thoughts: Any, column: str) -> list[Any]:
+    thoughts = thoughts if isinstance(thoughts, list) else [thoughts] * len(texts)
+    if len(thoughts) != len(texts):
+        raise InputError(f"column '{column}' holds {len(thoughts)} thoughts for {len(texts)} traces; give one each")
+    return [
+        _content({"content": _trace_text(text, column), "reasoning": _trace_text(thought, column)})
+        for text, thought in zip(texts, thoughts, strict=True)
+    ]
+
+
 def _is_conversation(value: Any) -> bool:
     """Whether a list is a chat with the prompt, and not a list of traces."""
     first = value[0] if isinstance(value, list) and value else None
@@ -274,7 +317,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
     content = _content(message)
     if not isinstance(role, str) or not isinstance(content, str):
         raise InputError(f"{where} has role {_kind(role)} and content {_kind(content)}; both must be text")
-    role = _SHARE_GPT_ROLES.get(role, role)
+    role = _SHARE_GPT_ROLES.get(role.lower(), role.lower())
     if role not in schema.ROLES:
         raise InputError(f"{where} has the unknown role '{role}'; roles are {', '.join(schema.ROLES)}")
     return {"role": role, "content": content}
@@ -282,7 +325,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
 
 def _content(message: Mapping[str, Any]) -> Any:
     """A message's text, that of its parts, or its reasoning between think tags and its text after them."""
-    content = message.get("content", message.get("value"))
+    content = next((message[key] for key in _CONTENTS if key in message), None)
     if isinstance(content, list) and all(
         isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
     ):
@@ -297,7 +340,7 @@ def _trace_text(value: Any, column: str) -> str:
     value = _present(_decoded(value))
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not value.keys().isdisjoint(_CONTENTS):
         value = _content(value)
     if not isinstance(value, (str, type(None))):
         raise InputError(f"column '{column}' holds {_kind(value)}; a trace must be text")

@@ -7,7 +7,8 @@ from typing import Any
 
 from luffy.data import schema
 from luffy.data.finding import Finding, finding
-from luffy.data.gold import final_answer, is_sentinel
+from luffy.data.gold import final_answer
+from luffy.data.sentinels import is_sentinel
 from luffy.data.text_checks import TextChecker, is_encoded, is_message
 from luffy.data.text_keys import prompt_key
 from luffy.traces import PROMPT

@@ -8,7 +8,7 @@ from typing import Any
 
 from luffy.data import schema
 from luffy.data.finding import Finding, finding
-from luffy.data.gold import is_sentinel
+from luffy.data.sentinels import is_sentinel
 from luffy.data.lengths import TokenCounter
 from luffy.data.prompt_checks import LabelChecker, PromptChecker
 from luffy.data.text_checks import TextChecker, is_encoded, is_message

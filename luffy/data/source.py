@@ -58,6 +58,8 @@ def open_source(spec: SourceSpec, *, system: SystemRewriter, traces: bool = True
     Raises:
         InputError: where there are no files, a file is broken, or the files do not share the needed columns.
     """
+    if not spec.location.strip():
+        raise InputError("a source has no name; give a file, a folder or a hub name")
     local = Path(spec.location).expanduser()
     if not local.exists() and hub.is_hub_name(spec.location):
         files = hub.fetch(spec.location, config=spec.config, split=spec.split)

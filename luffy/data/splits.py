@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,16 @@ _IGNORED = {".md", ".txt", ".lock", ".py", ".png", ".jpg", ".svg", ".pdf", ".yam
 _SHOWN = 5
 
 _WORDS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
+    "train": ("train", "training", "训练"),
+    "validation": ("validation", "valid", "val", "dev", "development", "验证"),
+    "test": ("test", "testing", "eval", "evaluation", "测试"),
     "held_out": ("held_out", "heldout", "holdout"),
 }
 _SPLIT_OF_WORD = {word: split for split, words in _WORDS.items() for word in words}
 _WORD = re.compile(rf"(?<![a-z])({'|'.join(sorted(_SPLIT_OF_WORD, key=len, reverse=True))})(?![a-z])")
+_HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _CACHED = re.compile(r"cache-[0-9a-f]+\.arrow")  # what `datasets` keeps of a `map` or `filter`
-_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 _FRONT_MATTER = re.compile(r"---\s*\n(.*?)\n---", re.DOTALL)
 
 
@@ -83,7 +84,7 @@ def split_files(folder: Path, split: str, config: str | None = None, *, unnamed_
     if configs:
         by_split = _listed(folder, files, configs[_choose_config(folder, configs, config)])
     elif saved.exists():
-        names = json.loads(saved.read_text(encoding="utf-8"))["splits"]
+        names = _saved_list(saved, lambda content: content["splits"])
         by_split = {name: [file for file in files if (folder / name) in file.parents] for name in names}
     else:
         by_split = _named(folder, files)
@@ -102,6 +103,8 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[tuple[Path, bool]]:
         path = folder / entry.name
         if entry.name.startswith(".") or entry.name in _METADATA:
             continue
+        if entry.is_symlink() and not path.exists():
+            raise InputError(f"{path} is a link to nothing; fetch the file that it is to lead to, or remove it")
         if entry.is_dir():
             yield from _walk(path, above | {real})
         elif path.is_file():
@@ -112,10 +115,23 @@ def _saved_shards(folder: Path) -> set[str] | None:
     state = folder / "state.json"
     if not state.is_file():
         return None
+    names = _saved_list(state, lambda content: [file["filename"] for file in content["_data_files"]])
+    _require_all(folder, [name for name in names if not (folder / name).is_file()])
+    return set(names)
+
+
+def _saved_list(file: Path, read: Callable[[Any], list[str]]) -> list[str]:
     try:
-        return {file["filename"] for file in json.loads(state.read_text(encoding="utf-8"))["_data_files"]}
+        return read(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{state} is no state of a saved data set ({error!r}); save the data set again") from error
+        raise InputError(f"{file} is of no saved data set ({error!r}); save that again, or remove the file") from error
+
+
+def _require_all(folder: Path, missing: Sequence[str]) -> None:
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of its files, such as {missing[0]}; fetch or save the data set again"
+        )
 
 
 def _named(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -130,7 +146,8 @@ def _named(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _split_of(folder: Path, file: Path) -> str:
     name = file.relative_to(folder)
-    words = [{_SPLIT_OF_WORD[word] for word in _WORD.findall(part.lower())} for part in (*name.parts[:-1], file.stem)]
+    parts = [_HUMP.sub("_", part).lower() for part in (*name.parts[:-1], file.stem)]
+    words = [{_SPLIT_OF_WORD[word] for word in _WORD.findall(part)} for part in parts]
     said = set.union(*words)
     if len(said) > 1:
         raise InputError(f"{file} is named after several splits ({', '.join(sorted(said))}); give the file itself")
@@ -149,6 +166,7 @@ def _pick(folder: Path, by_split: Mapping[str, list[Path]], split: str) -> list[
     if not by_split[split]:
         raise InputError(f"{folder} holds no data file of its split '{split}'; fetch or save the data set again")
     left = {name: len(files) for name, files in by_split.items() if name != split}
+    _require_all(folder, _missing_shards(by_split[split]))
     if left:
         logger.info(
             "%s: reading its split '%s'; not read: %s",
@@ -157,6 +175,20 @@ def _pick(folder: Path, by_split: Mapping[str, list[Path]], split: str) -> list[
             ", ".join(f"{name} ({count} files)" for name, count in sorted(left.items())),
         )
     return by_split[split]
+
+
+def _missing_shards(files: Sequence[Path]) -> list[str]:
+    """Names of the shards that others of their kind (``NAME-00000-of-00003``) say there are."""
+    sets: dict[tuple[Path, str, str, str], set[int]] = {}
+    for file in files:
+        if shard := _SHARD.fullmatch(file.stem):
+            sets.setdefault((file.parent, shard[1], shard[3], file.suffix), set()).add(int(shard[2]))
+    return [
+        f"{name}-{number:05d}-of-{count}{suffix}"
+        for (_, name, count, suffix), there in sets.items()
+        for number in range(int(count))
+        if number not in there
+    ]
 
 
 def _readme_configs(folder: Path) -> dict[str, Any]:
@@ -169,7 +201,7 @@ def _readme_configs(folder: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{readme} begins with no valid YAML; mend or remove the part between --- lines") from error
     listed = card.get("configs") if isinstance(card, dict) else None
-    configs = [entry for entry in listed or () if isinstance(entry, dict) and entry.get("data_files")]
+    configs = [entry for entry in listed or () if isinstance(entry, dict) and entry.keys() & {"data_files", "data_dir"}]
     return {str(entry.get("config_name", "default")): entry for entry in configs}
 
 
@@ -189,19 +221,27 @@ def _choose_config(folder: Path, configs: Mapping[str, Any], config: str | None)
 
 
 def _listed(folder: Path, files: Sequence[Path], entry: Mapping[str, Any]) -> dict[str, list[Path]]:
-    patterns = entry["data_files"]
+    """Files by split, as a configuration lists them: a glob or several, of each split, or a folder."""
+    directory, patterns = str(entry.get("data_dir", "")), entry.get("data_files")
+    files = [file for file in files if folder / directory in file.parents]
+    if patterns is None:
+        return _named(folder / directory, files)
+    if isinstance(patterns, Mapping):
+        patterns = [{"split": split, "path": path} for split, path in patterns.items()]
     if isinstance(patterns, str) or all(isinstance(pattern, str) for pattern in patterns):
         patterns = [{"split": "train", "path": patterns}]
+    if not all(isinstance(pattern, dict) and "path" in pattern for pattern in patterns):
+        raise InputError(f"{folder}/README.md lists data_files that are no paths of splits; mend it, or give the files")
     by_split: dict[str, list[Path]] = {}
     for pattern in patterns:
         globs = [pattern["path"]] if isinstance(pattern["path"], str) else pattern["path"]
-        found = [file for file in files if any(_matches(file.relative_to(folder), glob) for glob in globs)]
-        by_split.setdefault(str(pattern["split"]), []).extend(found)
+        found = [file for file in files if any(_matches(file.relative_to(folder / directory), glob) for glob in globs)]
+        by_split.setdefault(str(pattern.get("split", "train")), []).extend(found)
     return by_split
 
 
-def _matches(name: Path, glob: str) -> bool:
-    glob = glob.removeprefix("./")
+def _matches(name: Path, glob: Any) -> bool:
+    glob = str(glob).removeprefix("./")
     return fnmatch.fnmatch(name.as_posix(), glob) or fnmatch.fnmatch(name.as_posix(), glob.replace("**/", ""))
 
 

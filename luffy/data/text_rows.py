@@ -1,4 +1,4 @@
-"""Rows of JSON Lines, JSON (one array of objects) and CSV files, in UTF-8."""
+"""Rows of JSON (an object a line, or one array of them) and CSV files, in UTF-8."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _raw_rows(path: Path) -> Iterator[RawRow]:
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _csv_rows(path)
-    return _array_rows(path) if suffix == ".json" and _first_character(path) == "[" else _lines(path)
+    return _array_rows(path) if _first_character(path) == b"[" else _lines(path)
 
 
 def _lines(path: Path) -> Iterator[RawRow]:
@@ -109,6 +109,8 @@ def _array_rows(path: Path) -> Iterator[RawRow]:
             while True:
                 position = _SEPARATORS.match(buffer, position).end()
                 if buffer.startswith("]", position):
+                    if (buffer[position + 1 :] + file.read(_CHUNK)).strip():
+                        raise InputError(f"{path} goes on after its array of {number} elements; write one array alone")
                     return
                 try:
                     value, position = decoder.raw_decode(buffer, position)
@@ -211,8 +213,8 @@ def _refuse_byte_order_mark(path: Path) -> None:
             )
 
 
-def _first_character(path: Path) -> str:
-    with _as_utf_8(path), _open_text(path) as file:
+def _first_character(path: Path) -> bytes:
+    with path.open("rb") as file:
         return file.read(_CHUNK).lstrip()[:1]
 
 
