@@ -2,90 +2,56 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-import importlib
 import inspect
 
 import pytest
 import torch
+import upstream_contract
 
 import verl
 from verl.mix_src import VERL_VERSION
-
-SIGNATURES = {
-    "verl.trainer.main_ppo:run_ppo": "(config, task_runner_class) -> None",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer.__init__": "(self, config)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer.on_init_end": "(self)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._init_dataloader": "(self)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._fetch_one_gen_batch": "(self)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._balance_batch": (
-        "(self, batch, metrics, logging_prefix, keep_minibatch)"
-    ),
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._compute_advantage": "(self, batch, metrics)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._update_actor": "(self, batch, metrics)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._compute_metrics": (
-        "(self, batch, metrics, timing_raw, global_steps, epoch)"
-    ),
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._save_checkpoint": "(self)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._validate": "(self)",
-    "verl.trainer.ppo.v1.trainer_base:PPOTrainer._load_checkpoint": "(self)",
-    "verl.trainer.ppo.core_algos:register_adv_est": "(name_or_enum)",
-    "verl.trainer.ppo.v1.agent_loop_tq:apply_greedy_sampling_params": "(params)",
-    "verl.experimental.agent_loop.agent_loop:register": "(agent_name)",
-    "verl.experimental.agent_loop.agent_loop:AgentLoopOutput.as_dict": "(self)",
-    "verl.experimental.agent_loop.agent_loop:AgentLoopWorker._run_agent_loop": (
-        "(self, sampling_params, trajectory, agent_name, trace, kwargs)"
-    ),
-    "verl.experimental.agent_loop.agent_loop:AgentLoopBase.ct_build_initial_tokens": None,
-    "verl.experimental.agent_loop.single_turn_agent_loop:SingleTurnAgentLoop.run": None,
-    "verl.workers.engine_workers:ActorRolloutRefWorker.set_loss_fn": None,
-    "verl.workers.utils.padding:no_padding_2_padding": "(tensor, data)",
-    "verl.workers.utils.padding:response_to_nested": "(tensor, response_mask)",
-    "verl.utils.distributed:initialize_global_process_group_ray": None,
-    "verl.workers.utils.losses:ppo_loss": "(config, model_output, data, dp_group)",
-    "verl.workers.rollout.base:get_rollout_class": "(rollout_name, mode)",
-    "verl.workers.rollout.vllm_rollout.vllm_rollout:ServerAdapter.__init__": (
-        "(self, config, model_config, device_mesh, replica_rank)"
-    ),
-    "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension._get_zmq_handle": "(self)",
-    "ray._private.state:actors": "(actor_id, job_id, actor_state_name)",
-    "ray._private.authentication.authentication_token_setup:maybe_enable_token_auth_if_token_available": "(warn_if_disabled)",
-    "verl.utils.dataset.rl_dataset:collate_fn": "(data_list)",
-}
-
-
-def _resolve(path: str):
-    module, _, attributes = path.partition(":")
-    found = importlib.import_module(module)
-    for attribute in attributes.split("."):
-        found = getattr(found, attribute)
-    return found
-
-
-def _parameters(function) -> list[str]:
-    """Names of the parameters, without the one that Ray adds to methods of its actors."""
-    return [name for name in inspect.signature(function).parameters if name != "_ray_trace_ctx"]
-
 
 def test_version() -> None:
     assert verl.__version__ == VERL_VERSION == "0.9.1"
 
 
-@pytest.mark.parametrize("path", SIGNATURES)
-def test_signature(path: str) -> None:
-    parameters = _parameters(_resolve(path))
-    if SIGNATURES[path] is not None:
-        wanted = SIGNATURES[path].partition(")")[0].strip("(").replace(" ", "").split(",")
-        assert parameters == wanted
+def test_what_the_source_uses_is_what_the_table_says() -> None:
+    used, known = set(upstream_contract.collect()), set(upstream_contract.TABLE.read_text(encoding="utf-8").splitlines())
+    assert sorted(used - known) == [], "not in the table"
+    assert sorted(known - used) == [], "no longer used, or of another signature"
 
 
-def test_ray_classes_can_be_subclassed() -> None:
-    from verl.trainer.main_ppo import TaskRunnerV1
-    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
+@pytest.mark.parametrize(
+    "line",
+    [
+        "verl.trainer.main_ppo.TaskRunnerV1.run(self, config)",  # under Ray's decoration
+        "verl.trainer.ppo.v1.trainer_base.PPOTrainer._update_actor(self, batch, metrics)",  # overridden by a mixin
+        "verl.trainer.sft_trainer.SFTTrainer._build_engine(self)",
+        "verl.plugin.platform.platform_base.PlatformBase.set_device(self, device_index)",
+        "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension._update_weights(self, weights, peft_config, base_sync_done)",
+        "verl.workers.utils.losses.sft_loss: config, data, dp_group, model_output",  # called, with these
+        "verl.utils.dataset.rl_dataset.collate_fn(data_list)",  # handed on
+    ],
+)
+def test_each_way_of_use_is_found(line: str) -> None:
+    assert line in upstream_contract.TABLE.read_text(encoding="utf-8").splitlines()
 
-    assert hasattr(TaskRunnerV1.__ray_metadata__.modified_class, "run")
-    worker = AgentLoopWorkerTQ.__ray_metadata__.modified_class
-    assert _parameters(worker._agent_loop_postprocess) == ["self", "output", "validate", "kwargs"]
+
+def test_what_a_call_gives() -> None:
+    def function(first, second, *, third=None): ...
+
+    def other(first, **others): ...
+
+    shown = [upstream_contract.signature(each) for each in (function, other)]
+    call = ast.parse("f(1, third=2, fourth=3)").body[0].value
+    assert [upstream_contract.given(call, each) for each in shown] == [{"first", "third", "unknown:fourth"}, {"first", "third", "fourth"}]
+
+
+def test_rollout_workers_are_chosen_by_an_attribute() -> None:
+    from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+
     assert "agent_loop_workers_class" in inspect.getsource(AgentLoopManagerTQ.__init__)
 
 
@@ -110,15 +76,15 @@ def test_weight_sync_sockets_are_named_as_known() -> None:
 
 
 PATCHED = {
-    "distributed:initialize_global_process_group_ray": "761a94d1a2e058d3",
-    "torch_functional:logprobs_from_logits_v2": "1074be97faf338ae",
+    "distributed.initialize_global_process_group_ray": "761a94d1a2e058d3",
+    "torch_functional.logprobs_from_logits_v2": "1074be97faf338ae",
 }
 
 
 @pytest.mark.parametrize("path", PATCHED)
 def test_patched_function_is_the_known_one(path: str) -> None:
     """A patch replaces a part of this function; look again when it changes."""
-    function = _resolve(f"verl.utils.{path}")
+    function = upstream_contract.resolve(f"verl.utils.{path}")
     source = inspect.getsource(getattr(function, "upstream", function))
     assert hashlib.sha256(source.encode()).hexdigest()[:16] == PATCHED[path]
 
