@@ -32,13 +32,16 @@ FEW = 12  # points of a line that is drawn with marks
 
 
 @contextmanager
-def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0]) -> Iterator[list[Axes]]:
+def figure(
+    path: str | Path, *, panels: int = 1, width: float = PANEL[0], formats: Sequence[str] = ("png", "svg")
+) -> Iterator[list[Axes]]:
     """Draw a figure and save it.
 
     Args:
-        path: where to save it, without a suffix: ``path.png`` and ``path.svg`` are written.
+        path: where to save it, without a suffix.
         panels: axes side by side.
         width: of one of them, in inches.
+        formats: suffixes of the files that are written.
 
     Yields:
         The axes, from left to right.
@@ -54,7 +57,7 @@ def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0]) -> Ite
         )
         try:
             yield list(axes[0])
-            _save(drawing, Path(path))
+            _save(drawing, Path(path), formats)
         finally:
             pyplot.close(drawing)
 
@@ -110,7 +113,8 @@ def legend(axis: Axes, **options: Any) -> None:
         axis.legend(**options)
 
 
-def _save(drawing: Figure, path: Path) -> None:
+def _save(drawing: Figure, path: Path, formats: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path.with_name(path.name + ".png"), metadata={"Software": None})
-    drawing.savefig(path.with_name(path.name + ".svg"), metadata={"Date": None})
+    for suffix in formats:
+        metadata = {"Software": None} if suffix == "png" else {"Date": None}  # the same figure gives the same file
+        drawing.savefig(path.with_name(f"{path.name}.{suffix}"), metadata=metadata)

@@ -13,6 +13,7 @@ import upstream_contract
 import verl
 from verl.mix_src import VERL_VERSION
 
+
 def test_version() -> None:
     assert verl.__version__ == VERL_VERSION == "0.9.1"
 

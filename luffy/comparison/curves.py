@@ -44,7 +44,7 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
         ]
         if not any(points for _, _, points in lines):
             continue
-        with figure(folder / name) as (axes,):
+        with figure(folder / name, formats=("png",)) as (axes,):
             for color, title, points in lines:
                 if points:
                     _line(axes, points, title, color)
