@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -43,7 +44,10 @@ def tiny_example():
     from luffy.tiny.example import build
 
     folder = ROOT / "outputs" / "tiny"
-    subprocess.run([sys.executable, ROOT / "data" / "prepare_tiny.py", "--output_dir", folder], check=True)
+    folder.parent.mkdir(exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([sys.executable, ROOT / "data" / "prepare_tiny.py", "--output_dir", folder], check=True)
     return build(folder, show_progress=False)
 
 
