@@ -1,4 +1,4 @@
-"""Check a data file before training: its columns, and every row.
+"""Check a data file before training: its columns, and every row; of a file that is not parquet, the rows as they would be read.
 
 Exit code 1 where there are errors, 2 where the file cannot be read.
 """
@@ -20,6 +20,7 @@ from luffy.data.verification import verifier
 
 EXAMPLES = """examples:
   python data/check.py data/openr1.parquet --tokenizer Qwen/Qwen2.5-Math-7B
+  python data/check.py mine.jsonl
   python data/check.py data/valid.all.parquet --limit 100
 """
 
@@ -29,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("file", help="a parquet file: training, evaluation or SFT, told apart by its columns")
+    parser.add_argument("file", help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout")
     parser.add_argument("--tokenizer", help="folder or hub name; without it lengths and special tokens are not checked")
     parser.add_argument("--max-prompt-length", type=int, default=1024, help="tokens; default: %(default)s")
     parser.add_argument(

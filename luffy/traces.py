@@ -93,10 +93,12 @@ def _read(message: Any, name: Any, probabilities: Any) -> Trace:
         )
     if message.get("role") != "assistant":
         raise InputError(f"column '{TARGET}' holds a message of role {message.get('role')!r}; it must be 'assistant'")
+    try:
+        numbers = None if probabilities is None else tuple(float(p) for p in probabilities)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"column '{TARGET_PROBS}' must hold a list of numbers for each trace ({error})") from error
     return Trace(
-        text=message["content"] or "",
-        source=UNKNOWN_SOURCE if name is None else str(name),
-        probabilities=None if probabilities is None else tuple(float(p) for p in probabilities),
+        text=message["content"] or "", source=UNKNOWN_SOURCE if name is None else str(name), probabilities=numbers
     )
 
 

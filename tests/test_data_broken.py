@@ -110,6 +110,15 @@ def long_line(folder: Path) -> Path:
     return path
 
 
+def text_for_probabilities(folder: Path) -> Path:
+    target = [{"role": "assistant", "content": trace("2")}]
+    return write_lines(folder / "x.jsonl", [{"prompt": [PROMPT], "target": target, "target_probs": [["x"]], "answer": "2"}])
+
+
+def role_of_two_lines(folder: Path) -> Path:
+    return write_lines(folder / "x.jsonl", [{"prompt": [PROMPT | {"role": "a\nb"}], "target": [], "answer": "2"}])
+
+
 def byte_order_mark(folder: Path) -> Path:
     path = write_lines(folder / "x.jsonl", [GOOD])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
@@ -206,6 +215,8 @@ CASES: dict[Callable[[Path], Path], str] = {
     mixed_types: "b.parquet has column 'answer' as int64",
     key_missing_later: "x.jsonl row 1 has no column 'generations', which other rows have",
     long_line: "x.jsonl line 1 is longer than 64 MiB",
+    text_for_probabilities: "row 0: column 'target_probs' must hold a list of numbers for each trace",
+    role_of_two_lines: "row 0: prompt[0] has the unknown role 'a\\nb'; roles are",
     byte_order_mark: "x.jsonl starts with a UTF-8 byte order mark",
     utf_16: "x.csv starts with a UTF-16 byte order mark",
     latin_1: "x.csv is not UTF-8",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_sets import run_script, save_tokenizer, trace
+from data_sets import run_script, save_tokenizer, trace, write_lines
 
 from luffy.data.check import check_layout, check_training_file
 from luffy.data.finding import ERROR, WARNING, Finding
@@ -246,3 +247,42 @@ def test_a_tokenizer_that_cannot_end_or_render_is_refused(tmp_path, attribute, m
     setattr(tokenizer, attribute, None)
     with pytest.raises(InputError, match=message):
         check_training_file(write(tmp_path / "t.parquet", [good(1)]), tokenizer)
+
+
+JSON_ROWS = {
+    "good": ({}, None),
+    "two of one": ({"generations": [trace("2"), trace("2")]}, "trace_duplicate"),
+    "no answer": ({"answer": "\\boxed{\\text{proof}}"}, "gold_missing"),
+    "unreadable": ({"answer": "\\frac{1}{"}, "gold_unreadable"),
+    "wrong": ({"generations": [trace("3")]}, "trace_wrong"),
+    "a cut list": ({"generations": '["<think>'}, "row_unreadable"),
+    "half a character": ({"problem": "\ud83d?"}, "row_unreadable"),
+    "no text": ({"problem": None}, "prompt_missing"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+def test_json_is_checked_as_it_will_be_read(monkeypatch, tmp_path, capsys, suffix):
+    good_row = {"generations": [trace("2")], "answer": "2"}
+    rows = [{"problem": f"Number {n}: 1+1?"} | good_row | change for n, (change, _) in enumerate(JSON_ROWS.values())]
+    lines = [json.dumps(row) for row in rows]
+    path = tmp_path / f"mine{suffix}"
+    path.write_text("[" + ",\n".join(lines) + "]" if suffix == ".json" else "\n".join([*lines, "{cut"]))
+    assert run_script(monkeypatch, "check.py", path, "--num-workers", 1) == 1
+    *found, total = capsys.readouterr().out.splitlines()
+    expected = [f"row {n}: {code}" for n, (_, code) in enumerate(JSON_ROWS.values()) if code]
+    expected += [f"row {len(rows)}: row_unreadable"] if suffix == ".jsonl" else []
+    assert [": ".join(line.split(": ")[1:3]) for line in found] == expected
+    assert "stands for no answer" in found[1]
+    assert total.endswith(f": {len(expected) - 1} errors, 1 warnings")
+
+
+def test_json_without_traces_is_an_evaluation_set_and_messages_may_be_sft(monkeypatch, tmp_path, capsys):
+    path = write_lines(tmp_path / "x.jsonl", [{"problem": f"1+{n}?", "answer": n + 1} for n in range(300)])
+    assert check_training_file(path) == [] and check_training_file(path, limit=200, kind="eval") == []
+    messages = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": trace("2")}]
+    assert check_training_file(write_lines(tmp_path / "m.jsonl", [{"messages": messages}]), kind="sft") == []
+    assert run_script(monkeypatch, "check.py", write_lines(tmp_path / "n.jsonl", [{"a": 1}])) == 2
+    assert "no column is known to hold the problem" in capsys.readouterr().err
+    assert run_script(monkeypatch, "check.py", tmp_path) == 2
+    assert "is a folder; give one of its files" in capsys.readouterr().err

@@ -227,6 +227,7 @@ BAD_LINES = {
     "half a character in a trace": GOOD.replace("so", HALF),
     "half a character in the answer": GOOD.replace('"answer": "2"', f'"answer": "{HALF}"'),
     "half a character as bytes": GOOD.replace("plus", "\udce2"),
+    "half a character in a role": json.dumps({"problem": [{"role": "\ud83d", "content": "q"}], "generations": [], "answer": "2"}),
     "a cut chat": json.dumps({"prompt": '[{"role": "user", "con', "generations": [], "answer": "2"}),
     "a cut list": json.dumps({"problem": "q", "generations": '["<think>a', "answer": "2"}),
     "several answers": json.dumps({"problem": "q", "generations": [], "answer": '["1", "2"]'}),

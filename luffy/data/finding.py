@@ -27,7 +27,7 @@ FAULTS = {
     "prompt_duplicate": (ERROR, "row {first} has the same prompt; merge their traces with data/prepare_train.py"),
     "prompt_too_long": (ERROR, "the prompt has {length} tokens, the limit is {limit}; drop the row"),
     "chat_template": (ERROR, "{reason}; mend the messages"),
-    "gold_missing": (ERROR, "reward_model.ground_truth is null or empty, so every reward would be 0; drop the row"),
+    "gold_missing": (ERROR, "the row has no gold answer{note}, so every reward would be 0; drop it"),
     "gold_sentinel": (ERROR, "the gold answer '{gold}' stands for no answer; drop the row"),
     "gold_encoded": (ERROR, "the gold answer '{gold}' is text that encodes data; write the answer itself"),
     "gold_unreadable": (ERROR, "the verifier cannot read the gold answer '{gold}' as a whole; mend it or drop the row"),

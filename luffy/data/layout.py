@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from luffy.data import schema
-from luffy.data.encoded_text import decoded
+from luffy.data.encoded_text import decoded, shown
 from luffy.data.example import Chat, Example
 from luffy.data.gold import read_gold
 from luffy.data.system_prompt import SystemRewriter
@@ -319,7 +319,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
         raise InputError(f"{where} has role {_kind(role)} and content {_kind(content)}; both must be text")
     role = _SHARE_GPT_ROLES.get(role.lower(), role.lower())
     if role not in schema.ROLES:
-        raise InputError(f"{where} has the unknown role '{role}'; roles are {', '.join(schema.ROLES)}")
+        raise InputError(f"{where} has the unknown role {shown(role)}; roles are {', '.join(schema.ROLES)}")
     return {"role": role, "content": content}
 
 

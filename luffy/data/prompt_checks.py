@@ -68,7 +68,7 @@ class LabelChecker:
     def check(self, number: int, row: Row) -> Iterator[Finding]:
         """Findings in the labels of one row."""
         reward = row[schema.REWARD_MODEL] or {}
-        yield from _check_gold(number, (reward.get("ground_truth") or "").strip())
+        yield from _check_gold(number, (reward.get("ground_truth") or "").strip(), reward.get("note"))
         if reward.get("style") != "rule":
             yield finding(number, "reward_style", style=reward.get("style"))
         for column in (schema.DATA_SOURCE, schema.ABILITY):
@@ -81,9 +81,9 @@ class LabelChecker:
             yield finding(number, "index_duplicate", first=self._first[index], index=index)
 
 
-def _check_gold(number: int, gold: str) -> Iterator[Finding]:
+def _check_gold(number: int, gold: str, note: str | None) -> Iterator[Finding]:
     if not gold:
-        yield finding(number, "gold_missing")
+        yield finding(number, "gold_missing", note=f" ({note})" if note else "")
     elif is_encoded(gold):
         yield finding(number, "gold_encoded", gold=gold[:_SHOWN_CHARS])
     elif is_sentinel(final_answer(gold)):

@@ -129,7 +129,7 @@ def write_report(report: Report, drops: Iterable[dict[str, Any]], folder: Path) 
         path.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     with replacing(folder / "report.txt") as path:
         path.write_text(format_report(report) + "\n", encoding="utf-8")
-    with replacing(folder / "dropped.jsonl") as path, path.open("w", encoding="utf-8") as file:
+    with replacing(folder / "dropped.jsonl") as path, path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(json.dumps(drop, ensure_ascii=False) + "\n" for drop in drops)
     with replacing(folder / "lengths.png") as path:
         _plot(report, path)
