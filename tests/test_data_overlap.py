@@ -35,6 +35,13 @@ FOUND = {
         (LONG.replace(". ", ".\n\n").upper(), "normalised: garden"),
         (LONG.replace(" of ", "\u00a0of\u2009"), "normalised: garden"),
         (LATEX.replace("\\frac", "\\dfrac").replace("$", ""), "normalised: latex"),
+        (LONG.replace(" ", "\u200b "), "normalised: garden"),
+        (LONG.replace("24", "２４").replace(",", "，").replace("?", "？"), "normalised: garden"),
+        (LONG.replace("24 meters", "$24\\text{ meters}$").replace("36 ", "36~"), "normalised: garden"),
+        (LATEX.replace("-", "\u2212").replace("\\frac", "\\cfrac"), "normalised: latex"),
+        (LATEX.replace("f(", "\\mathrm{f}("), "normalised: latex"),
+        (SHORT.replace("^\\circ", "°"), "normalised: short"),
+        (SHORT.replace("^\\circ", "^{\\circ}"), "normalised: short"),
         (LATEX.replace("$f(x)", "\\(f(x)").replace(" = ", "=").replace(" + ", "\\, +\\;"), "normalised: latex"),
     ],
     "contained": [
@@ -48,6 +55,7 @@ FOUND = {
             "contained: garden",
         ),
         (BEFORE + SHORT, "contained: short"),
+        (f"**{SHORT}**", "contained: short"),
         (f"{SHORT} Let's think step by step.", "contained: short"),
     ],
     "near": [
@@ -61,6 +69,7 @@ FOUND = {
     "": [
         (LONG.replace("36", "38"), ""),
         (LONG.replace("496", "49"), ""),
+        (LONG.replace("496", "-496"), ""),
         (LATEX.replace("3x-2", "3x+2"), ""),
         ("1 + 1 =", ""),
         ("Compute $\\sin 45^\\circ + \\cos 30^\\circ$.", ""),
@@ -85,6 +94,14 @@ def test_a_near_problem_says_how_near_and_to_which(prompts: EvaluationPrompts):
     detail = prompts.find(LONG.replace("garden", "field")).detail
     share, _, like = detail.partition(" like ")
     assert 0.9 < float(share) < 1 and like == repr(LONG[:60] + "...")
+
+
+@pytest.mark.parametrize("number", ["1200", "1,200", "1{,}200", "1\\,200"])
+def test_numbers_of_thousands_are_the_same_in_every_spelling(number: str):
+    evaluation = EvaluationPrompts()
+    evaluation.add("A town of $1,200$ people grows by a tenth in each year. How many live there after three years?", "town")
+    assert evaluation.find(f"A town of ${number}$ people grows by a tenth in each year. How many live there after three years?")
+    assert not evaluation.find("A town of 1,300 people grows by a tenth in each year. How many live there after three years?")
 
 
 def test_the_threshold_decides():

@@ -21,6 +21,12 @@ SAME = [
     ("\\left( 3,\\, 4 \\right)", "(3,4)"),
     ("What is 2 + 2?", "What is 2+2 ?"),
     ("caf\u00e9", "cafe\u0301"),
+    ("x \u2212 \u00bd", "x - \\frac{1}{2}"),
+    ("x\u00b2", "x^{2}"),
+    ("5\u200b\u2009\\text{cm}", "$5~\\mathrm{cm}$"),
+    ("\\cfrac12", "\\frac{1}{2}"),
+    ("1{,}000", "1\\,000"),
+    ("\uff13\uff0b\uff14", "3+4"),
     ("the end. Then", "the end Then"),
     ("$\\int f\\!x\\;dx$", "\\int fx dx"),
 ]
@@ -32,6 +38,9 @@ DIFFERENT = [
     ("x\u00b2", "x2"),
     ("(1,2]", "(1,2)"),
     ("\\leftarrow", "arrow"),
+    ("\\frac{1}{23}", "\\frac{12}{3}"),
+    ("x^{12}", "x^12"),
+    ("f(1,234)", "f(1234)"),
 ]
 
 

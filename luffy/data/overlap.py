@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from luffy.data import text_keys
 from luffy.data.encoded_text import shown
 from luffy.data.questions import read_questions
-from luffy.data.text_keys import digest, normalised
+from luffy.data.text_keys import digest
 
 THRESHOLD = 0.8
 _MIN_NORMALISED = 12  # shorter texts, such as '1+1=', are the same by chance
@@ -24,11 +25,12 @@ _COMMON = 0.01  # share of the problems above which a run of characters tells no
 _CANDIDATES, _CANDIDATE_SHARE = 5, 0.2  # 0.85 ** 8 of the runs survive when 15 % of the characters are scattered edits
 _MOST_SENTENCES = 4  # of a short problem
 
-_BOUNDARY = re.compile(r"\n+|(?<=[.?!:>\]])\s+|(?<=>)(?=\S)|(?=</?\w+>)")
+_BOUNDARY = re.compile(r"\n+|(?<!\S)\*\*|\*\*(?!\S)|(?<=[.?!:>\]])\s+|(?<=>)(?=\S)|(?=</?\w+>)")
 _INSTRUCTION = re.compile(
     r"step[ -]by[ -]step|\\+boxed|\bfinal answer\b|\breason(?:ing)?\b.*\banswer\b|answer with the letter|<think>",
     re.IGNORECASE,
 )
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _NUMBER = re.compile(r"[-+]?\d+")
 
 
@@ -201,6 +203,11 @@ def _likeness(problem: str, text: str) -> float:
     if len(text) >= len(problem):
         return fuzz.partial_ratio(problem, text) / 100
     return distance.LCSseq.similarity(problem, text) / len(text) if len(text) >= _MIN_LEFT * len(problem) else 0.0
+
+
+def normalised(question: str) -> str:
+    """As keys have it, and without the commas of thousands."""
+    return _THOUSANDS.sub("", text_keys.normalised(question))
 
 
 def _segments(question: str) -> list[str]:
