@@ -34,6 +34,9 @@ class Benchmark:
     shared_names: tuple[str, ...] = ()
 
 
+_NO_NAMES = ("default", "test", "train", "all")  # configurations and splits
+_PARTS = ("diamond", "main", "extended", "challenge", "easy")  # of a benchmark, behind its name
+
 BENCHMARKS = (
     Benchmark(
         name="aime",
@@ -130,5 +133,8 @@ def namesake(name: str) -> Benchmark | None:
 
 def plain_name(name: str) -> str:
     """A ``data_source`` without what spellings differ in: owner, configuration, case, punctuation, width."""
-    last = re.split(r"[/:]", unicodedata.normalize("NFKC", str(name)).strip().strip("/"))[-1]
-    return re.sub(r"[\W_]+", "", last.casefold())
+    parts = [part for part in re.split(r"[/:]", unicodedata.normalize("NFKC", str(name)).casefold().strip()) if part]
+    while len(parts) > 1 and parts[-1] in _NO_NAMES:
+        parts.pop()
+    named = parts[-2:] if parts and parts[-1] in _PARTS else parts[-1:]
+    return re.sub(r"[\W_]+", "", "".join(named))

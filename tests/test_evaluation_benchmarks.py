@@ -1,11 +1,14 @@
 """Files of problems: repeats, bad rows, and the real sets where they are."""
 
+import json
 import os
 import random
 import re
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from luffy.benchmarks import BENCHMARKS, Benchmark, benchmark
@@ -84,11 +87,30 @@ def test_bad_rows_are_named(tmp_path, rows, message):
         load_problems(write(tmp_path / "p.parquet", rows))
 
 
+def test_problems_in_json_are_read_and_broken_text_is_its_row(tmp_path):
+    rows = [make_row(), make_row(gold=["2", "two"])]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [problem.gold for problem in load_problems(tmp_path / "p.jsonl")] == ["2", ["2", "two"]]
+    (tmp_path / "q.jsonl").write_text(json.dumps(make_row()) + '\n{"data_source": "math"}\n')
+    with pytest.raises(InputError, match="row 1: column 'prompt' must be a list"):
+        load_problems(tmp_path / "q.jsonl")
+    table = pa.Table.from_pylist([make_row()] * 2)
+    sources = pa.array([b"math", b"\xed\xa0\xbd"], pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("data_source"), "data_source", sources), tmp_path / "r.parquet")
+    with pytest.raises(InputError, match="r.parquet row 1 cannot be read"):
+        load_problems(tmp_path / "r.parquet")
+
+
+def test_golds_that_stand_for_no_answer_are_said(tmp_path, caplog):
+    load_problems(write(tmp_path / "p.parquet", [make_row(gold="7"), make_row(gold="proof"), make_row(gold="N/A")]))
+    assert '2 gold answers stand for none, such as "proof"' in caplog.text
+
+
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         load_problems(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("hello")
-    with pytest.raises(InputError, match="not a parquet file"):
+    with pytest.raises(InputError, match="is no whole parquet file"):
         load_problems(tmp_path / "text.parquet")
     write(tmp_path / "empty.parquet", [make_row()])
     pd.DataFrame([make_row()]).iloc[:0].to_parquet(tmp_path / "empty.parquet")
@@ -119,8 +141,8 @@ def test_sizes_and_repeats_are_those_of_the_sources():
         ("AMC", "AI-MO/aimo-validation-amc aimo_validation_amc"),
         ("Minerva", "math-ai/minervamath minerva_math Minerva-Math"),
         ("Olympiad", "olympiad_bench OlympiadBench knoveleng/OlympiadBench Hothan/OlympiadBench"),
-        ("ARC-c", "arc_c ARC-C ARC-Challenge arc_challenge allenai/ai2_arc/ARC-Challenge allenai/ai2_arc:ARC-Challenge"),
-        ("GPQA-diamond", "gpqa_diamond GPQA-Diamond Idavidrein/gpqa:gpqa_diamond"),
+        ("ARC-c", "arc_c ARC-C ARC-Challenge arc_challenge allenai/ai2_arc/ARC-Challenge allenai/ai2_arc:ARC-Challenge ai2_arc/challenge"),
+        ("GPQA-diamond", "gpqa_diamond GPQA-Diamond Idavidrein/gpqa:gpqa_diamond gpqa:diamond Idavidrein/gpqa/diamond gpqa_diamond/test"),
         ("MMLU-Pro", "mmlu_pro MMLU-Pro TIGER-Lab/MMLU-Pro mmlupro"),
         ("GPQA-main", "gpqa_main GPQA-Main"),
         ("GPQA-extended", "gpqa_extended"),

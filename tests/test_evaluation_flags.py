@@ -75,7 +75,7 @@ def test_sampling_flags():
     assert sampling == Sampling(temperature=0.0, top_p=0.95, max_tokens=16)
 
 
-@pytest.mark.parametrize("words", ["--temperature -1", "--top_p 0", "--top_p 1.5"])
+@pytest.mark.parametrize("words", ["--temperature -1", "--temperature nan", "--temperature inf", "--top_p nan", "--top_p 0", "--top_p 1.5"])
 def test_sampling_out_of_range(words):
     with pytest.raises(InputError, match=words.split()[0]):
         read(*words.split())

@@ -14,6 +14,7 @@ from luffy.evaluation.results import merge, read_result
 from luffy.evaluation.sample_log import read_rows
 from luffy.evaluation.scoring import Scoring
 from luffy.evaluation.tables import make_tables
+from luffy.evaluation.write_report import ReportRequest, write_report
 
 SCORED = {
     "benchmark": "math500", "problem": 0, "sample": 0, "prompt": "q", "response": "\\boxed{3}", "gold": "3", "answer": "3",
@@ -67,6 +68,7 @@ def test_a_row_without_a_verdict_is_not_scored(tmp_path, row):
         ({"length": "five"}, "line 1: 'length' is 'five'; it must be a number of tokens"),
         ({"length": -1}, "'length' is -1"),
         ({"length": float("nan")}, "'length' is nan"),
+        ({"length": 10**400}, "'length' is 1000"),
         ({"finish_reason": 3}, "'finish_reason' is 3; it must be text"),
         ({"reason": ["a"]}, "'reason' is .*; it must be text"),
         ({"benchmark": None}, "'benchmark' is None; it must be text"),
@@ -96,6 +98,66 @@ def test_a_figure_without_any_lengths_is_not_drawn(tmp_path):
     result = read_result(write(tmp_path / "a.jsonl", [without("length")]))
     assert not plot_lengths([result], tmp_path / "lengths") and not plot_pass_at_k([result], tmp_path / "pass")
     assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("reason", ["length", "LENGTH", "max_tokens", "max_new_tokens", "max_length", "truncated"])
+def test_every_programs_word_for_a_cut_is_one(tmp_path, reason):
+    rows = [{**SCORED, "finish_reason": reason}, {**SCORED, "sample": 1, "finish_reason": "eos"}]
+    result = read_result(write(tmp_path / "a.jsonl", rows))
+    assert result.benchmarks["math500"].truncated == 0.5
+    score(write(tmp_path / "b.decoded.jsonl", [{**GENERATED, "response": "so", "finish_reason": reason}]), Scoring(workers=1))
+    assert [row["reason"] for row in read_rows(tmp_path / "b.jsonl")] == ["truncated"]
+
+
+@pytest.mark.parametrize("answer", [None, "", " ", float("nan")])
+def test_an_empty_answer_is_none(tmp_path, answer):
+    result = read_result(write(tmp_path / "a.jsonl", [{**SCORED, "answer": answer}, {**SCORED, "sample": 1, "answer": 0}]))
+    assert result.benchmarks["math500"].unanswered == 0.5
+
+
+@pytest.mark.parametrize("column", ["model", "model_name", "model_path", "model_id"])
+def test_lines_of_two_models_are_two_results(tmp_path, column):
+    rows = [{**SCORED, column: "A"}, {**SCORED, "problem": 1, column: "B"}]
+    with pytest.raises(InputError, match=f"line 2: '{column}' is 'B', 'A' before: these are results of two models"):
+        read_result(write(tmp_path / "a.jsonl", rows))
+    assert read_result(write(tmp_path / "b.jsonl", rows[:1])).benchmarks["math500"].total == 1
+
+
+def test_names_that_look_the_same_are_the_same(tmp_path):
+    files = [result_of(tmp_path / name / "r.jsonl", model=name) for name in "AB"]
+    with pytest.raises(InputError, match="'m' names .* which are of two models"):
+        write_report(ReportRequest(results=files, names=["m", " m"], output_dir=tmp_path / "report"))
+
+
+@pytest.mark.parametrize(
+    ("line", "what"), [('{"doc_id": 0, "target": "3"}', "no 'problem'"), ("[1]", "no object"), ("{", "no JSON"), ('"a"', "no object")]
+)
+def test_lines_of_other_programs_say_what_a_sample_has(tmp_path, line, what):
+    (tmp_path / "a.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError) as error:
+        read_result(tmp_path / "a.jsonl")
+    assert f"line 1 is not a sample ({what})" in str(error.value) and "'benchmark', 'problem' and 'sample'" in str(error.value)
+
+
+def test_scores_are_never_those_of_other_responses(tmp_path):
+    """A file of samples that took another one's place: its scores are not there, whatever the manifest knows."""
+    decoded = write(tmp_path / "a.decoded.jsonl", [GENERATED, {**GENERATED, "problem": 1}])
+    score(decoded, Scoring(workers=1))
+    score(write(decoded, [GENERATED, {**GENERATED, "problem": 1}, {**GENERATED, "problem": 2}]), Scoring(workers=1))
+    assert len(list(read_rows(tmp_path / "a.jsonl"))) == 3  # it goes on
+    before = (tmp_path / "a.jsonl").read_bytes()
+    for rows in ([{**GENERATED, "response": "\\boxed{4}"}], [{**GENERATED, "gold": "4"}], [GENERATED]):
+        with pytest.raises(InputError, match="a.jsonl: holds the score of another response .*--overwrite"):
+            score(write(decoded, rows), Scoring(workers=1))
+        assert (tmp_path / "a.jsonl").read_bytes() == before
+    score(write(decoded, [{**GENERATED, "response": "\\boxed{4}"}]), Scoring(workers=1), overwrite=True)
+    assert [row["correct"] for row in read_rows(tmp_path / "a.jsonl")] == [False]
+
+
+def test_a_number_of_5000_digits_is_read(tmp_path):
+    (tmp_path / "a.decoded.jsonl").write_text(json.dumps({**GENERATED, "gold": 0}).replace('"gold": 0', '"gold": ' + "9" * 5000))
+    score(tmp_path / "a.decoded.jsonl", Scoring(workers=1))
+    assert [row["gold"] for row in read_rows(tmp_path / "a.jsonl")] == ["9" * 5000]
 
 
 def test_a_sample_twice_is_two_results_in_one_file(tmp_path):

@@ -76,7 +76,7 @@ def score(
         output = decoded.with_name(decoded.name.removesuffix(".jsonl").removesuffix(".decoded") + ".jsonl")
     if output.resolve() == decoded.resolve():
         raise InputError(f"{decoded}: would be overwritten by its scores; give another --output_file")
-    total = check_samples(decoded, scoring)
+    total = check_samples(decoded, scoring, scored=None if overwrite else output)
     manifest.copy_generation(decoded, output)
     claim_scores(output, scoring, overwrite=overwrite)
     with Scorer(output, scoring) as scorer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from luffy.errors import InputError
@@ -82,7 +83,7 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
     Raises:
         InputError: for a temperature or top-p outside its range.
     """
-    if arguments.temperature < 0:
+    if not 0 <= arguments.temperature < math.inf:
         raise InputError(f"--temperature {arguments.temperature}: must be 0 (greedy) or more")
     if not 0 < arguments.top_p <= 1:
         raise InputError(f"--top_p {arguments.top_p}: must be above 0 and at most 1")

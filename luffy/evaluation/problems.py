@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,9 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from luffy.benchmarks import benchmark, namesake
+from luffy.data.files import columns_of, find_files, read_batches
+from luffy.data.sentinels import is_sentinel
 from luffy.errors import InputError
 from luffy.rewards.settle import gold_answers
 
+logger = logging.getLogger(__name__)
+
+_ROWS_AT_ONCE = 1024
 COLUMNS = ("data_source", "prompt", "reward_model")
 
 
@@ -45,7 +51,7 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem
     """Read the problems of an evaluation file.
 
     Args:
-        path: a parquet file with the columns ``data_source``, ``prompt`` (a list of chat messages) and ``reward_model``
+        path: a parquet file (or JSON, CSV, Arrow) with the columns ``data_source``, ``prompt`` (a list of chat messages) and ``reward_model``
             (with ``ground_truth``).
         limit: take the problems of this many rows only.
 
@@ -64,6 +70,9 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> list[Problem
             counts[identity] += 1
     if not counts:
         raise InputError(f"{path}: the file has no rows")
+    hopeless = [gold for *_, gold in counts if is_sentinel(gold.strip('"'))]
+    if hopeless:
+        logger.warning("%s: %d gold answers stand for none, such as %s: nothing will be right", path, len(hopeless), hopeless[0])
     whole = Counter(source for source, _, _ in everything)
     return [
         Problem(
@@ -94,31 +103,24 @@ def describe(problems: Sequence[Problem], n: int) -> list[str]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if not path.is_file():
         raise InputError(f"{path}: no such file; --input_file names a parquet file of problems")
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a parquet file ({error})") from error
-    with file:
-        present = file.schema_arrow.names
-        missing = [column for column in COLUMNS if column not in present]
-        if missing:
-            raise InputError(f"{path}: no column {', '.join(missing)}; it has {', '.join(present)}")
-        for batch in file.iter_batches(columns=list(COLUMNS)):
-            yield from batch.to_pylist()
+    find_files(path)
+    present = columns_of(path)
+    missing = [column for column in COLUMNS if column not in present]
+    if missing:
+        raise InputError(f"{path}: no column {', '.join(missing)}; it has {', '.join(present)}")
+    for batch in read_batches(path, _ROWS_AT_ONCE, COLUMNS):
+        yield from batch.rows()
 
 
 def _identity(row: dict[str, Any], where: str) -> tuple[str, str, str]:
-    messages, source = row["prompt"], row["data_source"]
+    messages, source = row.get("prompt"), row.get("data_source")
     if not isinstance(source, str) or not (source.strip() and source.isprintable()):
         raise InputError(f"{where}: column 'data_source' must be text on one line, the name of the benchmark")
     if not isinstance(messages, list) or not messages or not all(_is_message(message) for message in messages):
         raise InputError(f"{where}: column 'prompt' must be a list of messages {{'role': text, 'content': text}}")
-    reward = row["reward_model"]
+    reward = row.get("reward_model")
     gold = reward.get("ground_truth") if isinstance(reward, dict) else None
     if not is_gold(gold):
         raise InputError(f"{where}: no gold answer; 'reward_model' must hold 'ground_truth'")

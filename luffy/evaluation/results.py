@@ -15,6 +15,7 @@ from luffy.evaluation.estimators import Interval, mean_interval, pass_at_k
 from luffy.evaluation.sample_log import numbered_rows
 from luffy.evaluation.sample_row import ScoredSample, read_scored
 
+MODEL_COLUMNS = ("model", "model_name", "model_path", "model_id")  # of other programs' lines
 TRUNCATED = ("length", "prompt_too_long")
 
 
@@ -154,12 +155,19 @@ def read_result(path: str | Path, *, name: str | None = None) -> Result:
     path = Path(path)
     benchmarks: dict[str, BenchmarkResult] = defaultdict(BenchmarkResult)
     seen: set[tuple[str, int, int]] = set()
+    models: dict[str, str] = {}
     for number, row in numbered_rows(path):
         sample = read_scored(row, f"{path}: line {number}")
         key = (sample.benchmark, sample.problem, sample.sample)
         if key in seen:
             raise InputError(f"{path}: line {number}: problem {key[1]} has sample {key[2]} twice; are it two results?")
         seen.add(key)
+        for column in MODEL_COLUMNS:
+            if column in row and models.setdefault(column, str(row[column])) != str(row[column]):
+                raise InputError(
+                    f"{path}: line {number}: '{column}' is {row[column]!r:.60}, {models[column]!r:.60} before: these are "
+                    "results of two models; give each its own file"
+                )
         result = benchmarks[sample.benchmark]
         result.add(sample)
         result.prompt = result.prompt or str(row.get("prompt") or "")

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from luffy.data.atomic import replacing
+from luffy.data.encoded_text import load_json
 from luffy.errors import InputError
 
 Key = tuple[int, int]  # (problem, sample)
@@ -161,13 +162,17 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any], int, int]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    row = json.loads(line)
+                    row = load_json(line)
                     whole = all(type(part) is int for part in row_key(row))
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     if not line.endswith(b"\n"):
                         logger.warning("%s: its last line is torn and left out", path)
                         return
-                    raise InputError(f"{path}: line {number} is not a sample; is it a file of another program?") from error
+                    what = f"no {error}" if isinstance(error, KeyError) else "no object" if isinstance(error, TypeError) else "no JSON"
+                    raise InputError(
+                        f"{path}: line {number} is not a sample ({what}); is it a file of another program? A sample has "
+                        "'benchmark', 'problem' and 'sample' (whole numbers), 'response' and 'gold', once scored 'correct'"
+                    ) from error
                 if not whole:
                     raise InputError(f"{path}: line {number}: 'problem' and 'sample' must be whole numbers")
                 yield number, row, offset, len(line)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from luffy.errors import InputError
 from luffy.evaluation.problems import is_gold
 
+LONGEST = 10**12  # tokens; what is longer is no length
+CUT_OFF = "length"
+CUT_OFF_ELSEWHERE = ("max_tokens", "max_new_tokens", "max_length", "max_output_tokens", "truncated")  # of other programs
 VERDICTS = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 
 
@@ -52,16 +54,16 @@ def read_scored(row: dict[str, Any], where: str) -> ScoredSample:
     value = row["correct"]
     correct = VERDICTS.get(value.strip().lower() if isinstance(value, str) else value) if _is_plain(value) else None
     if correct is None:
-        raise InputError(f"{where}: 'correct' is {value!r}; write true or false")
+        raise InputError(f"{where}: 'correct' is {value!r:.60}; write true or false")
     return ScoredSample(
         benchmark=_text(row, "benchmark", where),
         problem=row["problem"],
         sample=row["sample"],
         correct=correct,
-        answered=row["answer"] is not None if "answer" in row else None,
+        answered=_is_answer(row["answer"]) if "answer" in row else None,
         reason=_optional_text(row, "reason", where),
         length=_length(row, where),
-        finish_reason=_optional_text(row, "finish_reason", where),
+        finish_reason=_finish_reason(row, where),
     )
 
 
@@ -80,7 +82,7 @@ def read_generated(row: dict[str, Any], where: str) -> dict[str, Any]:
         "response": _text(row, "response", where, empty=True),
         "prompt": _optional_text(row, "prompt", where) or "",
         "length": _length(row, where),
-        "finish_reason": _optional_text(row, "finish_reason", where),
+        "finish_reason": _finish_reason(row, where),
     }
 
 
@@ -95,11 +97,20 @@ def _optional_text(row: dict[str, Any], name: str, where: str) -> str | None:
     return None if row.get(name) is None else _text(row, name, where, empty=True)
 
 
+def _finish_reason(row: dict[str, Any], where: str) -> str | None:
+    reason = _optional_text(row, "finish_reason", where)
+    return CUT_OFF if reason and reason.strip().lower() in (CUT_OFF, *CUT_OFF_ELSEWHERE) else reason
+
+
+def _is_answer(value: Any) -> bool:
+    return value is not None and value == value and str(value).strip() != ""  # NaN is no answer
+
+
 def _length(row: dict[str, Any], where: str) -> float | None:
     value = row.get("length")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LONGEST:
         raise InputError(f"{where}: 'length' is {value!r:.60}; it must be a number of tokens")
     return value
 

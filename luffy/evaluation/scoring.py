@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from concurrent.futures import Future
@@ -134,13 +135,20 @@ def claim_scores(output: Path, scoring: Scoring, *, overwrite: bool = False) -> 
     manifest.claim(output, manifest.SCORING, identity, results=output, overwrite=overwrite)
 
 
-def check_samples(decoded: Path, scoring: Scoring) -> int:
+def check_samples(decoded: Path, scoring: Scoring, *, scored: Path | None) -> int:
     """How many samples a file has, each of them whole and there once.
 
+    Args:
+        decoded: JSONL file of generated samples.
+        scoring: how they are scored.
+        scored: where their scores go: what is there must be of these samples; None where it is thrown away.
+
     Raises:
-        InputError: for a line that cannot be scored.
+        InputError: for a line that cannot be scored, or scores of other samples.
     """
     keys: set[Key] = set()
+    there = numbered_rows(scored) if scored and scored.is_file() else ()
+    before = {row_key(row): _digest(row) for _, row in there}
     promptless = 0
     for number, row in numbered_rows(decoded):
         where = f"{decoded}: line {number}"
@@ -148,6 +156,15 @@ def check_samples(decoded: Path, scoring: Scoring) -> int:
         if row_key(row) in keys:
             raise InputError(f"{where}: problem {row['problem']} has sample {row['sample']} twice; are it two results?")
         keys.add(row_key(row))
+        if before.pop(row_key(row), None) not in (None, _digest(row)):
+            before[row_key(row)] = 0
+            break
+    if before:
+        problem, sample = next(iter(before))
+        raise InputError(
+            f"{scored}: holds the score of another response (problem {problem}, sample {sample}) than {decoded}; "
+            "give --overwrite to score anew, or another --output_file"
+        )
     if not keys:
         raise InputError(f"{decoded}: no samples in it")
     if promptless and scoring.thought_gate == "auto" and not scoring.add_think_before_answer:
@@ -174,6 +191,10 @@ def score_file(decoded: Path, scorer: Scorer, *, total: int) -> None:
                 bar.update(scorer.collect(leave=PENDING))
         bar.update(scorer.collect(leave=0))
     scorer.finish()
+
+
+def _digest(row: dict[str, Any]) -> int:
+    return hash(json.dumps([row.get(name) for name in ("benchmark", "response", "gold")]))
 
 
 def _gate(row: dict[str, Any], scoring: Scoring) -> bool:

@@ -101,6 +101,7 @@ def _draw(results: Sequence[Result], request: ReportRequest) -> None:
 
 
 def _names(paths: Sequence[Path], names: Sequence[str] | None, flag: str) -> list[str]:
+    names = names and [name.strip() for name in names]
     if names is None:
         return [path.name.removesuffix(".jsonl") for path in paths]
     if len(names) != len(paths):

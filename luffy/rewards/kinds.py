@@ -11,7 +11,7 @@ KINDS = (MATH, CHOICE, TINY, EXACT)
 
 KIND_OF_SOURCE = {
     TINY: re.compile(r"luffytiny"),
-    CHOICE: re.compile(r"arc[ce]?|arc(easy|challenge)|ai2arc(easy|challenge)?|gpqa.*|mmlu.*"),
+    CHOICE: re.compile(r"(leaderboard)?(arc[ce]?|arc(easy|challenge)|ai2arc(easy|challenge)?|gpqa.*|mmlu.*)"),
 }
 """Names, as :func:`~luffy.benchmarks.plain_name` makes them, of sources that are not mathematics; every other source is."""
 
