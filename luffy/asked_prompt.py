@@ -37,12 +37,12 @@ def asked_prompt(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def difference(first: str, second: str) -> str | None:
-    """Where two prompts begin to differ, as "'...' and '...'"; None where they are the same."""
+    """Where two prompts begin to differ, as "'...' and '...'" (or nothing); None where they are the same."""
     if first == second:
         return None
     same = len(os.path.commonprefix([first, second]))
     tail = len(os.path.commonprefix([first[same:][::-1], second[same:][::-1]]))
-    return " and ".join(repr(_short(text[same : len(text) - tail])) for text in (first, second))
+    return " and ".join(repr(_short(text)) if text else "nothing" for text in (each[same : len(each) - tail] for each in (first, second)))
 
 
 def _short(text: str) -> str:

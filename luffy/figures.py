@@ -76,7 +76,7 @@ def step_axis(axis: Axes, label: str = "step") -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_xlabel(label)
-    _widen(axis.set_xlim, axis.dataLim.intervalx, 1.0)
+    _widen(axis.set_xlim, axis.dataLim.intervalx, 0.5)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
 

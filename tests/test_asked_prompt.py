@@ -37,7 +37,7 @@ def test_a_prompt_is_what_stands_around_the_problem(tokenizer):
 def test_a_difference_is_where_two_prompts_differ():
     assert difference("a same b", "a same b") is None
     assert difference("begin one end", "begin two end") == "'one' and 'two'"
-    assert difference("aa", "aaa") == "'' and 'a'"
+    assert difference("aa", "aaa") == "nothing and 'a'"
     assert len(difference("x" * 500, "y")) < 100
 
 

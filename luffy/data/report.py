@@ -195,4 +195,5 @@ def _plot(report: Report, path: Path) -> None:
             axes.stairs(lengths.counts, lengths.edges, fill=True)
             axes.axvline(lengths.median, color="black", linewidth=1, linestyle=":", label=f"median {lengths.median:g}")
             axes.legend()
+            axes.yaxis.get_major_locator().set_params(integer=True)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from luffy.config import LuffyConfig
 from luffy.errors import InputError
 from luffy.released_options import explain
-from verl.mix_src.preflight.reads import is_read
+from verl.mix_src.preflight.reads import HANDED_ON, is_read
 
 INSTEAD = {
     "actor_rollout_ref.actor.clip_ratio": "set luffy.objective.clip_low and luffy.objective.clip_high",
@@ -182,8 +182,10 @@ def _unknown(overrides: Sequence[str], module: str, name: str) -> str | None:
     for override in parsed:
         key = override.key_or_group
         if _is_value(override, groups) and not override.is_add() and key not in known:
+            if any(each in HANDED_ON for each in _above(key)):
+                return f"{key} is not there yet: +{key}=... adds it"
             near = _nearest(key, useful, _helps if name == RL_CONFIG else bool)
-            return f"unknown key {key}; " + (f"did you mean {near}?" if near else "see dry_run=true for every key")
+            return f"unknown key {key}; " + (f"did you mean {near}?" if near else "see --cfg job for every key")
     return None
 
 
