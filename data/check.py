@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import Parser, explain_missing_packages, run
 
 explain_missing_packages()
 from luffy.data.check import check_training_file
@@ -27,7 +27,7 @@ EXAMPLES = """examples:
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout")

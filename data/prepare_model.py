@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import Parser, explain_missing_packages, run
 
 explain_missing_packages()
 from luffy.data.system_prompt import NONE, first_system_message, message_text
@@ -22,7 +22,7 @@ TRAINING_SET = Path(__file__).parent / "openr1.parquet"  # of prepare_train.py
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", required=True, help="model folder, or owner/name of the Hugging Face Hub; never changed")
     parser.add_argument("--output", type=Path, required=True, help="the new model folder")
     parser.add_argument("--rope_theta", type=float, default=40_000.0, help="base of the rotary embedding (default: %(default)s)")

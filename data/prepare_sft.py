@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import Parser, explain_missing_packages, run
 
 explain_missing_packages()
 from luffy.data.sft import write_sft_set
@@ -19,7 +19,7 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import Parser, explain_missing_packages, run
 
 explain_missing_packages()
 from luffy.errors import InputError
@@ -30,7 +30,7 @@ def teacher(text: str) -> Teacher:
 def main() -> None:
     """Build what is missing and say where it is."""
     data, noise = DataRecipe(), CarryNoise()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output_dir", default="outputs/tiny", help="gets model/ and the parquet files")
     parser.add_argument("--seed", type=int, default=0, help="of the model, the problems and the traces")
     parser.add_argument("--only", choices=("data", "model"), help="build one of the two (default: both)")

@@ -5,17 +5,40 @@ It needs the standard library alone, so that a script that runs outside the proj
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any, NoReturn
 
 from luffy.errors import InputError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """Takes an option with dashes and with underscores alike (``--max-tokens``, ``--max_tokens``), and ends a mistake in one line."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        arguments = [self._as_defined(each) for each in (sys.argv[1:] if args is None else args)]
+        known, unknown = super().parse_known_args(arguments, namespace)
+        if wrong := next((each for each in unknown if each.startswith("--")), None):
+            near = difflib.get_close_matches(wrong.partition("=")[0], self._option_string_actions, n=1)
+            self.error(f"unknown option {wrong}" + (f"; did you mean {near[0]}?" if near else ""))
+        return known, unknown
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"error: {message} ({self.prog} --help lists the options)\n")
+
+    def _as_defined(self, argument: str) -> str:
+        name, equals, value = argument.partition("=")
+        spelt = {option.replace("_", "-"): option for option in self._option_string_actions}
+        return spelt.get(name.replace("_", "-"), name) + equals + value if name.startswith("--") else argument
 
 
 def run(main: Callable[[], int | None]) -> None:

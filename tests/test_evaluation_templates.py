@@ -70,6 +70,10 @@ def test_a_jinja_file(tokenizer, tmp_path):
     path.write_text("{{ raise_exception('no system message, please') }}")
     with pytest.raises(InputError, match="no system message, please"):
         text(tokenizer, str(path))
+    with pytest.raises(InputError, match="please; where it has no system role, --remove_system True leaves the message out"):
+        text(tokenizer, str(path), remove_system=False)
+    with pytest.raises(InputError, match="please$"):
+        text(tokenizer, str(path), remove_system=True)
 
 
 def test_an_unknown_template_lists_the_known_ones(tokenizer):

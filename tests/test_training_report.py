@@ -55,7 +55,7 @@ def test_an_own_reward_is_shown_as_one():
 def test_axes_at_the_borders(tmp_path, monkeypatch, steps, value):
     drawn = {}
 
-    def keep(drawing, path):
+    def keep(drawing, path, formats):
         (axis,) = drawing.axes
         drawing.canvas.draw()
         ticks = [text.get_text() for text in axis.get_xticklabels()]

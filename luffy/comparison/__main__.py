@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from luffy.command_line import run
+from luffy.command_line import Parser, run
 from luffy.comparison.cells import PARTS, Cell, plan, plan_variants
 from luffy.comparison.estimate import estimate, table
 from luffy.comparison.layout import Layout
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    whole = argparse.ArgumentParser(prog="python -m luffy.comparison", description=__doc__)
+    whole = Parser(prog="python -m luffy.comparison", description=__doc__)
     actions = whole.add_subparsers(dest="action", required=True)
     about = {"run": "run what is not finished, then write the report", "report": "write the report alone"}
     for name, text in about.items():

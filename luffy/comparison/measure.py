@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from luffy.command_line import run
+from luffy.command_line import Parser, run
 from luffy.comparison.answers import Answer, answer
 from luffy.comparison.measurement import SAMPLES, Measurement
 from luffy.data.atomic import replacing
@@ -87,7 +86,7 @@ def _response(given: Answer) -> Response:
 
 def main() -> None:
     """Measure a model and write what was found as JSON."""
-    parser = argparse.ArgumentParser(description="Measure a model of the embedded example.")
+    parser = Parser(description="Measure a model of the embedded example.")
     parser.add_argument("--model_path", required=True, help="a Hugging Face model folder")
     parser.add_argument("--heldout", type=Path, required=True, help="parquet file of held-out problems")
     parser.add_argument("--harder", type=Path, required=True, help="parquet file of longer problems")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from luffy.command_line import Parser
 from luffy.data.filtering import Filter, FilterOptions
 from luffy.data.layout import ColumnNames
 from luffy.data.lengths import TokenCounter, load_tokenizer
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 def train_parser(description: str, examples: str, *, source: list[str], output: Path) -> argparse.ArgumentParser:
     """The parser of ``prepare_train.py``, with its defaults."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     _add_source_arguments(parser, source=source, output=output)
@@ -42,7 +43,7 @@ def complement_parser(
     description: str, examples: str, *, source: list[str], output: Path, exclude: Path
 ) -> argparse.ArgumentParser:
     """The parser of ``prepare_train_sft_rl.py``, with its defaults; its set has no traces, so no options of them."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

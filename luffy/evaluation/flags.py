@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from luffy.command_line import Parser
 from luffy.errors import InputError
 from luffy.evaluation.engine import Sampling
 from luffy.evaluation.job import Evaluation
@@ -92,7 +93,7 @@ def read_sampling(arguments: argparse.Namespace) -> Sampling:
 
 def generation_parser() -> argparse.ArgumentParser:
     """The command line of ``eval_scripts/generate_vllm.py``."""
-    parser = argparse.ArgumentParser(description="Evaluate a model on a file of problems.")
+    parser = Parser(description="Evaluate a model on a file of problems.")
     parser.add_argument("--model_path", required=True, help="a folder, or owner/name of the Hugging Face Hub")
     parser.add_argument("--input_file", required=True, help="parquet file of problems")
     parser.add_argument("--output_file", type=Path, help="JSONL file of scored samples")
@@ -115,7 +116,7 @@ def generation_parser() -> argparse.ArgumentParser:
 
 def score_parser() -> argparse.ArgumentParser:
     """The command line of ``eval_scripts/score.py``."""
-    parser = argparse.ArgumentParser(description="Score generated samples.")
+    parser = Parser(description="Score generated samples.")
     parser.add_argument("--input_file", type=Path, required=True, help="NAME.decoded.jsonl of generate_vllm.py")
     parser.add_argument("--output_file", type=Path, help="JSONL file of scored samples (default: NAME.jsonl)")
     parser.add_argument("--output_eval", type=Path, help="JSON file of the accuracies (default: beside the output)")
@@ -126,7 +127,7 @@ def score_parser() -> argparse.ArgumentParser:
 
 def report_parser() -> argparse.ArgumentParser:
     """The command line of ``eval_scripts/report.py``."""
-    parser = argparse.ArgumentParser(description="Tables and figures from files of scored samples.")
+    parser = Parser(description="Tables and figures from files of scored samples.")
     parser.add_argument("results", nargs="*", type=Path, metavar="RESULT", help="JSONL files of scored samples")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="a name for each RESULT (default: its file's name)")
     parser.add_argument("--output_dir", type=Path, default=Path("report"), help="where files go (default: report)")
@@ -142,7 +143,7 @@ def report_parser() -> argparse.ArgumentParser:
 
 def infer_parser() -> argparse.ArgumentParser:
     """The command line of ``eval_scripts/infer.py``."""
-    parser = argparse.ArgumentParser(description="Ask a model a question and print its answer as it is written.")
+    parser = Parser(description="Ask a model a question and print its answer as it is written.")
     parser.add_argument("question")
     parser.add_argument("--model_path", required=True, help="a folder, or owner/name of the Hugging Face Hub")
     parser.add_argument("--template", default="own", help=f"{', '.join(TEMPLATES)}, or the path of a Jinja file")

@@ -167,7 +167,9 @@ class Renderer:
                 chat, chat_template=self._jinja, tokenize=False, add_generation_prompt=True, question=question
             )
         except jinja2.TemplateError as error:
-            raise InputError(f"--template {self._template.source}: {type(error).__name__}: {error}") from error
+            system = any(message["role"] == "system" for message in chat)
+            advice = "; where it has no system role, --remove_system True leaves the message out" if system else ""
+            raise InputError(f"--template {self._template.source}: {type(error).__name__}: {error}{advice}") from error
 
 
 def _question(messages: Sequence[dict[str, str]]) -> str:
