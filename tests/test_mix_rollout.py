@@ -19,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput, DictConfigWrap
 from verl.utils.dataset.rl_dataset import RLHFDataset, get_dataset_class
 from verl.workers.rollout.replica import TokenOutput
+from vllm.sampling_params import SamplingParams, SamplingType
 
 from luffy.tiny.tokenizer import build_tokenizer, prompt_ids, response_ids
 from verl.mix_src.dataset import PlacedDataset
-from verl.mix_src.rollout import AGENT_NAME, DEMONSTRATION, MixAgentLoop, MixAgentLoopOutput, MixAgentLoopWorker, request_seed
+from verl.mix_src.rollout import AGENT_NAME, DEMONSTRATION, GREEDY, MixAgentLoop, MixAgentLoopOutput, MixAgentLoopWorker, request_seed
 
 TOKENIZER = build_tokenizer()
 BUDGET = 8
@@ -173,8 +174,8 @@ class Worker(MixAgentLoopWorker):
         pass
 
 
-def asked_seeds(config: DictConfig, rows: list[dict[str, Any]], sessions: int = 1) -> list[int]:
-    """Seeds of the requests for ``rows``, in their order."""
+def asked(config: DictConfig, rows: list[dict[str, Any]], sessions: int = 1) -> list[dict[str, Any]]:
+    """Sampling parameters of the requests for ``rows``, in their order."""
     worker = Worker(config)
 
     async def ask() -> None:
@@ -185,7 +186,22 @@ def asked_seeds(config: DictConfig, rows: list[dict[str, Any]], sessions: int = 
             )
 
     asyncio.run(ask())
-    return [request["sampling_params"]["seed"] for request in worker.llm_client.requests]
+    return [request["sampling_params"] for request in worker.llm_client.requests]
+
+
+def asked_seeds(*arguments: Any, **more: Any) -> list[int]:
+    """Seeds of the requests."""
+    return [params["seed"] for params in asked(*arguments, **more)]
+
+
+def test_a_greedy_answer_leaves_the_others_their_seeds(config):
+    """vLLM's CPU sampler drops all seeds of a batch in which one row has no generator: so it has for temperature 0."""
+    rows = [{"raw_prompt": [{"role": "user", "content": "1+2"}], "index": i, GREEDY: greedy} for i, greedy in enumerate((True, False))]
+    greedy, sampled = asked(config, rows)
+    assert [SamplingParams(**params).sampling_type for params in (greedy, sampled)] == [SamplingType.RANDOM_SEED] * 2
+    assert greedy["top_k"] == 1 and "top_k" not in sampled
+    greedy, sampled = asked(OmegaConf.merge(config, {"luffy": {"run": {"seeded_sampling": False}}}), rows)
+    assert greedy["temperature"] == 0 and sampled["temperature"] == 1
 
 
 def test_each_repeat_of_a_problem_draws_its_own_sample(config, tmp_path):

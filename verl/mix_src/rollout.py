@@ -182,6 +182,8 @@ class MixAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
         if self._run.seeded_sampling:
             place = trajectory["validate"], trajectory["step"], place_of(row), row["session_id"]
             params["seed"] = request_seed(self._run.seed, *place)
+            if params["temperature"] == 0:  # a row without a generator makes vLLM's CPU sampler leave out the seeds of all
+                params.update(temperature=1.0, top_k=1)
         if agent_name != AGENT_NAME:
             return await super()._run_agent_loop(params, trajectory, agent_name=agent_name, trace=trace, **row)
         with rollout_trace_attr(**trajectory, name="agent_loop", trace=trace):
