@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,7 @@ SMALL = [
     "trainer.test_freq=-1",
     "trainer.val_before_train=false",
 ]
+LONG = ["trainer.total_training_steps=1000", "trainer.save_freq=-1"]
 VALIDATING = ["trainer.val_before_train=true", f"trainer.test_freq={STEPS}", "data.val_max_samples=16"]
 
 
@@ -123,45 +125,56 @@ def _comparable(folder: Path) -> list[tuple[int, dict[str, float]]]:
 
 
 @pytest.fixture(scope="module")
-def two_at_once(tiny_example, tmp_path_factory) -> dict[str, Path]:
-    """The run of the fixture ``run`` again, and beside it one of another mode, whose weights are others."""
-    folders = {mode: tmp_path_factory.mktemp(mode) for mode in ("sync", "colocate_async")}
-    overrides = {
-        "sync": VALIDATING,
-        "colocate_async": ["mode=colocate_async", f"trainer.total_training_steps={ASYNC_STEPS}", "trainer.save_freq=-1"],
-    }
-    started = {
-        mode: subprocess.Popen(
-            command(tiny_example, folder, *overrides[mode]), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        for mode, folder in folders.items()
-    }
-    for mode, process in started.items():
-        _, console = process.communicate(timeout=900)
-        assert process.returncode == 0, console[-1000:] + (folders[mode] / "train.log").read_text(errors="replace")[-5000:]
-    return folders
+def two_at_once(run, tiny_example, tmp_path_factory) -> Iterator[dict[str, tuple[subprocess.Popen, Path]]]:
+    """The run of the fixture ``run`` again, to its end, and beside it a long one of another mode, whose weights are others."""
+    before, started = _files(), {}
+    for mode, overrides in {"sync": VALIDATING, "colocate_async": ["mode=colocate_async", *LONG]}.items():
+        folder = tmp_path_factory.mktemp(mode)
+        started[mode] = _start(tiny_example, folder, *overrides), folder
+    yield started
+    for process, _ in started.values():
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=ENDS_WITHIN_S)
+    assert _files() <= before
 
 
-@pytest.mark.journey
 def test_a_run_beside_another_is_the_run_alone(run, two_at_once) -> None:
-    beside, alone = _comparable(two_at_once["sync"]), _comparable(run["folder"])
+    process, folder = two_at_once["sync"]
+    _, console = process.communicate(timeout=900)
+    assert process.returncode == 0, console[-1000:] + (folder / "train.log").read_text(errors="replace")[-5000:]
+    beside, alone = _comparable(folder), _comparable(run["folder"])
     assert [step for step, _ in beside] == list(range(STEPS + 1)) and len(beside[-1][1]) > 50
     assert beside == alone  # to the last digit
 
 
-@pytest.mark.journey
 def test_colocated_asynchronous_trainer_trains(two_at_once) -> None:
-    steps = _comparable(two_at_once["colocate_async"])
+    process, folder = two_at_once["colocate_async"]
+    metrics = folder / "metrics.jsonl"
+    _wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") >= ASYNC_STEPS, process)
+    steps = _comparable(folder)[:ASYNC_STEPS]
     assert [step for step, _ in steps] == list(range(1, ASYNC_STEPS + 1))
     assert all(data["off_policy/reward"] == 1.0 and data["off_policy/row_share"] == 1 / 8 for _, data in steps)
     assert steps[-1][1]["off_policy/probability"] > steps[0][1]["off_policy/probability"]
 
 
-def _start(example, folder: Path) -> subprocess.Popen:
-    """Start a long training whose every process carries the folder's name in its environment."""
+def test_lost_engine_ends_the_run(two_at_once) -> None:
+    process, folder = two_at_once["colocate_async"]
+    below = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in below if "VLLM::EngineCore" in " ".join(child.cmdline())).kill()
+    lost = time.monotonic()
+    _, console = process.communicate(timeout=ENDS_WITHIN_S + 60)
+    assert time.monotonic() - lost < ENDS_WITHIN_S
+    assert process.returncode == 1
+    assert "error: the run failed, first a rollout engine (vLLM) ended" in console
+    assert _processes(folder) == []
+
+
+def _start(example, folder: Path, *overrides: str, **environment: str) -> subprocess.Popen:
+    """Start a training whose every process carries the folder's name in its environment."""
     return subprocess.Popen(
-        command(example, folder, "trainer.total_training_steps=1000", "trainer.save_freq=-1"),
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, MARK: str(folder)},
+        command(example, folder, *overrides),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, MARK: str(folder), **environment},
     )  # fmt: skip
 
 
@@ -189,9 +202,21 @@ def _processes(folder: Path) -> list[str]:
     return found
 
 
-def test_ctrl_c_ends_everything(tiny_example, tmp_path) -> None:
+SLOW_ONCE = """
+import os, sys, time
+if any(each.endswith("dashboard/agent.py") for each in sys.orig_argv) and os.path.exists({mark!r}):
+    os.remove({mark!r})
+    time.sleep(20)  # Ray's node manager waits 15 s for it
+"""
+
+
+def test_ray_starts_at_the_second_try_and_ctrl_c_ends_everything(tiny_example, tmp_path) -> None:
     before = _files()
-    process = _start(tiny_example, tmp_path)
+    slow, mark = tmp_path / "slow", tmp_path / "slow" / "once"
+    slow.mkdir()
+    mark.touch()
+    (slow / "sitecustomize.py").write_text(SLOW_ONCE.format(mark=str(mark)))
+    process = _start(tiny_example, tmp_path, *LONG, PYTHONPATH=str(slow))
     log = tmp_path / "train.log"
     _wait_for(lambda: log.exists() and "WorkerDict" in log.read_text(errors="replace"), process)
     asked = time.monotonic()
@@ -199,23 +224,5 @@ def test_ctrl_c_ends_everything(tiny_example, tmp_path) -> None:
     _, console = process.communicate(timeout=ENDS_WITHIN_S + 30)
     assert time.monotonic() - asked < ENDS_WITHIN_S
     assert process.returncode == 130 and "interrupted" in console
-    assert _processes(tmp_path) == [] and _files() <= before
-
-
-def test_lost_engine_ends_the_run(tiny_example, tmp_path) -> None:
-    before = _files()
-    process = _start(tiny_example, tmp_path)
-    metrics = tmp_path / "metrics.jsonl"
-    _wait_for(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
-    engines = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "VLLM::EngineCore" in " ".join(child.cmdline())
-    ]
-    engines[0].kill()
-    lost = time.monotonic()
-    _, console = process.communicate(timeout=ENDS_WITHIN_S + 60)
-    assert time.monotonic() - lost < ENDS_WITHIN_S
-    assert process.returncode == 1
-    assert "error: the run failed, first a rollout engine (vLLM) ended" in console
+    assert console.count("Ray did not start (Ray's node manager ended), as happens on a busy machine: once more") == 1
     assert _processes(tmp_path) == [] and _files() <= before

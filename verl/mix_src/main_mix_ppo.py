@@ -32,6 +32,7 @@ from verl.mix_src.run_identity import RUN_NAME, folder_of_its_own, new_run_name,
 from verl.mix_src.task_runner import MixTaskRunner
 
 EXIT_FAILED = 1
+RAY_STARTS = 3  # Ray's node manager ends where a helper of its own needs over 15 s to start; no setting of Ray's changes that
 
 
 @hydra.main(config_path="config", config_name="mix_ppo", version_base=None)
@@ -86,27 +87,33 @@ def train(config: DictConfig, runner: Any) -> int:
     _pass_environment(config, files, name)
     start, log_start = time.monotonic(), files.log.stat().st_size if files.log.exists() else 0
     elsewhere = nodes.ClusterParts().living if nodes.joins_a_cluster() else dict
-    with supervised(elsewhere) as watch, output_to(files.log) as console:
+    with output_to(files.log) as console:
         console.write(f"run folder {files.folder}, log {files.log}\n")
         console.write("".join(f"{line}\n" for line in notes))
         for note in compare_prompts(config.actor_rollout_ref.model.path, config.data, files.folder):
             console.write(f"note: {note}\n")
-        try:
-            with Progress(console, files.metrics, steps, watch, first_step):
-                run_ppo(nodes.absolute_paths(config), task_runner_class=runner)
-                watch.ending.set()
-        except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
-            if watch.first_failure is None:
-                console.write("interrupted: ending all processes\n")
-                return EXIT_INTERRUPTED
-            return _failed(console, watch, files, log_start)
-        except ray.exceptions.RayError as error:
-            return _failed(console, watch, files, log_start, error)
-        finally:
-            watch.ending.set()
-            ray.shutdown()
-            remove_sockets(name)
-            files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
+        for last in [False] * (RAY_STARTS - 1) + [True]:
+            with supervised(elsewhere) as watch:
+                try:
+                    with Progress(console, files.metrics, steps, watch, first_step):
+                        run_ppo(nodes.absolute_paths(config), task_runner_class=runner)
+                        watch.ending.set()
+                    break
+                except (KeyboardInterrupt, SystemExit):  # Ray turns SIGTERM into SystemExit
+                    if watch.first_failure is None:
+                        console.write("interrupted: ending all processes\n")
+                        return EXIT_INTERRUPTED
+                    if last or ray.is_initialized():
+                        return _failed(console, watch, files, log_start)
+                    console.write(f"Ray did not start ({watch.first_failure}), as happens on a busy machine: once more\n")
+                except ray.exceptions.RayError as error:
+                    return _failed(console, watch, files, log_start, error)
+                finally:
+                    watch.ending.set()
+                    ray.shutdown()
+                    remove_sockets(name)
+                    files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
+                    start = time.monotonic()
     finish(config, files)
     return 0
 
@@ -130,6 +137,8 @@ def _pass_environment(config: DictConfig, files: RunFiles, name: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 yields to everything else on the machine
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "180000")  # Ray's 30 s, and 60 s for a worker, end the start of a run
+    os.environ.setdefault("RAY_worker_register_timeout_seconds", "180")  # on a busy machine
     with open_dict(config):
         given = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
         OmegaConf.update(
