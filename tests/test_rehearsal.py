@@ -38,8 +38,8 @@ class Node:
     folder: Path
     hub: Hub
 
-    def run(self, command: str, *more: str, timeout: int = 600) -> subprocess.CompletedProcess:
-        """Run a command of the README, with further arguments, and expect success."""
+    def run(self, command: str, *more: str, code: int = 0, timeout: int = 600) -> subprocess.CompletedProcess:
+        """Run a command of the README, with further arguments, and expect its exit code."""
         words = shlex.split(command)
         words = [sys.executable, *words[1:]] if words[0] == "python" else words
         environment = {
@@ -54,8 +54,8 @@ class Node:
             [*words, *more], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout
         )
         logs = sorted(self.folder.glob("outputs/*/train.log"), key=lambda file: file.stat().st_mtime)
-        log = logs[-1].read_text(errors="replace")[-4000:] if logs and done.returncode else ""
-        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{log}"
+        log = logs[-1].read_text(errors="replace")[-4000:] if logs and done.returncode != code else ""
+        assert done.returncode == code, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{log}"
         return done
 
     def records(self, run: str) -> list[dict]:
@@ -95,6 +95,13 @@ def test_a_dry_run_names_all_that_is_missing(node):
     for name in ("data/openr1.parquet", "data/valid.parquet", "models/Qwen2.5-Math-7B-16k"):
         assert any(name in line for line in missing), missing
     assert not list(node.folder.glob("data/*.parquet"))
+
+
+def test_a_key_that_is_not_read_is_refused(node):
+    refused = node.run(README[3], OVERLAY, "actor_rollout_ref.actor.clip_ratio=0.2", code=2)
+    assert refused.stderr.splitlines()[-1] == (
+        "error: actor_rollout_ref.actor.clip_ratio has no effect here: set luffy.objective.clip_low and luffy.objective.clip_high"
+    )
 
 
 @pytest.fixture(scope="module")
