@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -187,7 +188,7 @@ def _wait_for(condition, process: subprocess.Popen) -> None:
 
 
 def _files() -> set[str]:
-    temporary = {str(path) for path in Path("/tmp").iterdir() if path.name.startswith(("luffy-", "ray"))}
+    temporary = {str(path) for path in Path("/tmp").iterdir() if re.match(r"luffy-(?!tests-)|ray", path.name)}
     return temporary | {f"/dev/shm/{name}" for name in os.listdir("/dev/shm")}
 
 

@@ -48,6 +48,13 @@ class Watch:
     started: list[str] = field(default_factory=list)
     peak_memory_bytes: int = 0
     ending: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def stop(self) -> None:
+        """Look a last time at what the processes use, and then no longer: what ends from now on may end."""
+        self.ending.set()
+        if self.thread is not None:
+            self.thread.join()
 
 
 @contextmanager
@@ -67,16 +74,14 @@ def supervised(elsewhere: Callable[[], Mapping[str, str]] = dict) -> Iterator[Wa
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     previous = [(number, signal.signal(number, signal.default_int_handler)) for number in (signal.SIGINT, signal.SIGTERM)]
     watch = Watch()
-    thread = threading.Thread(target=_watch, args=(watch, shared_memory, elsewhere), name="watch", daemon=True)
-    thread.start()
+    watch.thread = threading.Thread(target=_watch, args=(watch, shared_memory, elsewhere), name="watch", daemon=True)
+    watch.thread.start()
     try:
         yield watch
     finally:
         for number, _ in previous:
             signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave processes behind
-        watch.ending.set()
-        thread.join()
-        shared_memory.note(_descendants())
+        watch.stop()
         end_descendants()
         shared_memory.remove_unused()
         for number, handler in previous:
@@ -117,6 +122,7 @@ def _watch(watch: Watch, shared_memory: SharedMemory, elsewhere: Callable[[], Ma
     known: dict[psutil.Process | str, str] = {}
     for poll in itertools.count():
         if watch.ending.wait(POLL_S):
+            shared_memory.note(_descendants())
             return
         processes = _descendants()
         if poll % MEMORY_EVERY_POLLS == 0:

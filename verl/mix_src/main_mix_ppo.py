@@ -109,7 +109,7 @@ def train(config: DictConfig, runner: Any) -> int:
                 except ray.exceptions.RayError as error:
                     return _failed(console, watch, files, log_start, error)
                 finally:
-                    watch.ending.set()
+                    watch.stop()
                     ray.shutdown()
                     remove_sockets(name)
                     files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
