@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import re
 
+from latex2sympy2_extended.logic import And
 from math_verify import parse, verify
-from sympy import Basic, Complement, Eq, FiniteSet, Intersection, Interval, MatrixBase, Rational, S, Union, pi
+from sympy import Basic, Eq, MatrixBase, Rational, S, Set, pi
 from sympy.core.relational import Relational
 
 from luffy.rewards.arithmetic import replace_sympy_eval
-from luffy.rewards.equality import replace_equality
+from luffy.rewards.equality import FAMILY, replace_equality, same_family, same_solutions, solutions
 from luffy.rewards.quantity import Unit, same_time
 from luffy.rewards.reading import CONGRUENT, UNNAMED, Reading, read, read_numbers_exactly, scaled, settled
 from luffy.rewards.two_stage import parse_in_two_stages
@@ -25,7 +26,7 @@ _LETTER_UNIT = re.compile(r"(.*[0-9)}])([mgshlLJNWVAKC])")
 """A number with one letter behind it: a product, but a unit where the gold answer is a number."""
 _SCIENTIFIC = re.compile(
     r"(?<![\w.\\^{,-])(?P<sign>-?)\s?(?P<digits>[0-9]+(?:\.[0-9]+)?)"
-    r"(?:[eE](?=[-+]?[0-9])|\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*[{(]?\s*)(?P<power>[-+]?[0-9]{1,3})[})]?(?![\w.]*[0-9])"
+    r"(?:[eE](?=[-+]?[0-9])|\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*[{(]?\s*)(?P<power>[-+]?\s?[0-9]{1,3})[})]?(?![\w.]*[0-9])"
 )
 _OPERATION = re.compile(r"\\(?:sum|prod|int|oint|iint|lim|gcd|lcm|bmod|mod|det|max|min)(?![A-Za-z])|\\operatorname\{(?:gcd|lcm|max|min|det)\}|(?<![A-Za-z])(?:gcd|lcm)\(")
 """What is still to be done: an answer that leaves it undone may only restate the question."""
@@ -84,7 +85,7 @@ def same_answer(gold: Reading, answer: Reading) -> bool:
     if gold.text == answer.text and any(character.isalnum() for character in gold.text):
         return True
     if gold.words is not None or answer.words is not None:
-        return gold.words == answer.words
+        return answer.words is not None and gold.words in (answer.words, answer.words.lower())
     if gold.value is None or answer.value is None:
         return False
     if isinstance(answer.value, CONGRUENT) and isinstance(gold.value, CONGRUENT):
@@ -114,7 +115,7 @@ def _same_quantity(gold: Reading, answer: Reading) -> bool:
     unit, value, bare = (mine, gold.value, answer.value) if its is None else (its, answer.value, gold.value)
     values = [] if unit.changes_sense else [value]
     if unit.dimension == (("angle", 1),) and not unit.label:
-        values.append(scaled(value, pi / 180))
+        values.append(scaled(value, _factor(unit) * pi / 180))
     if not unit.dimension and not unit.label and unit.factor != 1:
         values.append(scaled(value, _factor(unit)))
     return any(_same(each, bare) if its is None else _same(bare, each) for each in values)
@@ -125,23 +126,19 @@ def _factor(unit: Unit) -> Rational:
 
 
 def _same(gold: Basic, answer: Basic) -> bool:
-    gold, answer = _as_set(gold, answer), _as_set(answer, gold)
-    return verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
-
-
-def _as_set(value: Basic, other: Basic) -> Basic:
-    """Several inequalities of one letter as the set that they leave, where the other side is such a set."""
-    inequalities = isinstance(value, FiniteSet) and all(isinstance(each, Relational) and not isinstance(each, Eq) for each in value)
-    if not inequalities or not isinstance(other, (Union, Interval, Complement)) or len(value.free_symbols) != 1:
-        return value
-    sets = [each.as_set() for each in value]
-    either = Union(*sets)
-    return Intersection(*sets) if either == S.Reals else either
+    if isinstance(gold, FAMILY) and isinstance(answer, FAMILY):
+        return same_family(gold, answer)
+    if S.EmptySet in (gold, answer) and any(isinstance(each, (Relational, And)) and not each.has(S.EmptySet) for each in (gold, answer)):
+        return False  # what is never true is no way to say that there is no solution
+    if any(isinstance(each, Eq) and isinstance(each.rhs, Set) and each.rhs is not S.EmptySet for each in (gold, answer)) and None not in (solutions(gold), solutions(answer)):
+        return same_solutions(gold, answer)
+    return verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True) or type(gold) is not type(answer) and same_solutions(gold, answer)
 
 
 def _searched(text: str) -> Reading | None:
     """What Math-Verify finds in prose, where it is told which numbers are in scientific notation."""
-    text = _SCIENTIFIC.sub(_in_dollars, re.sub(r"\\(?:approx|simeq|sim)(?![a-z])\s*", " ", text))
+    text = re.sub(r"\\(?:approx|simeq|sim)(?![a-z])\s*", " ", re.sub(r"(?<=[\w})])\s*\\(?:approx|simeq)(?![a-z])", " =", text))
+    text = _SCIENTIFIC.sub(_in_dollars, text)
     found = parse(text, parsing_timeout=None)
     if not found:
         return None
@@ -151,7 +148,7 @@ def _searched(text: str) -> Reading | None:
 
 def _in_dollars(number: re.Match[str]) -> str:
     r"""A number in scientific notation as LaTeX, in dollar signs where it stands outside of them."""
-    latex = rf"{number['sign']}{number['digits']} \times 10^{{{int(number['power'])}}}"
+    latex = rf"{number['sign']}{number['digits']} \times 10^{{{int(number['power'].replace(' ', ''))}}}"
     before = number.string[: number.start()]
     inside = before.count("$") % 2 or before.count(r"\(") > before.count(r"\)") or before.count(r"\[") > before.count(r"\]")
     return latex if inside else f"${latex}$"

@@ -25,7 +25,7 @@ _BRACES = re.compile(
 )
 _PLACEHOLDER = re.compile(r"(?:\.\.\.|\\[lc]?dots|\\text\{\s*)?\s*(?:(?:your |the |final )*answer(?: here)?)?[\s}]*", re.IGNORECASE)
 
-_AND = r"(?:(?:and|or(?: else)?|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
+_AND = r"(?:(?:and|and/or|or(?: else)?|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
 _NAME = r"(?:[A-Za-z]{1,2}|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,4}\}))?'?(?:\(\w{1,3}\))?"
 _ASSIGNED = re.compile(rf"({_NAME})\s*&?\s*=\s*(?:&|\$|\\[(\[]|\s)*$")
 _JOINTS = tuple(
@@ -33,9 +33,9 @@ _JOINTS = tuple(
     for pattern in (
         r"[\s$,;&~*_`|]|\.(?=\s*\n)|<br ?/?>",
         rf"{_NAME}\s*\$?\s*(?:&?\s*=|is\b)",
-        r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:quad|qquad|thinspace|enspace|newline|par|cr|lor|vee|land|wedge)(?![A-Za-z])|&|hspace\*?\{[^{}]*\})",
+        r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:q?quad|hfill?|(?:thin|med|thick|en)space|enskip|newline|par|cr|hline|lor|vee|land|wedge)(?![A-Za-z])|&|hspace\*?\{[^{}]*\})",
         _AND,
-        rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{[\s,;]*(?:{_AND})?[\s,;]*\}}|\{{\\rm\s+{_AND}\s*\}}",
+        rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{[\s,;~]*(?:{_AND})?[\s,;~]*\}}|\{{\\rm\s+{_AND}\s*\}}",
     )
 )
 _NUMBERING = r"(?:[0-9]{1,2}|[a-hA-H]|[ivxIVX]{1,4}|[\u2460-\u2473])"

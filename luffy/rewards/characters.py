@@ -65,6 +65,7 @@ _REMEMBERED = 5_000
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e\u2071]+")
 _WRITTEN_FRACTION = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+\u2044[\u2080-\u2089]+")
 _LOWERED = re.compile("[\u2080-\u208e\u2090-\u209c]+")
+_OVERLINED = re.compile("(?:[0-9]\u0305)+")
 _FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _RADICAND = r"\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\u03c0))"
 _ROOTS = [(re.compile(sign + _RADICAND), command) for sign, command in
@@ -112,6 +113,7 @@ def plain_characters(text: str) -> str:
     text = _RAISED.sub(partial(_moved, "^"), text)
     text = _LOWERED.sub(partial(_moved, "_"), text)
     text = _FRACTION.sub(_vulgar, text)
+    text = _OVERLINED.sub(lambda run: rf"\overline{{{run[0].replace(chr(0x305), '')}}}", text)
     for pattern, command in _ROOTS:
         text = pattern.sub(lambda root, command=command: command % root[root.lastindex], text)
     return _SPACE_AFTER_COMMAND.sub(r"\1", text.translate(_TABLE))

@@ -16,7 +16,7 @@ READ_CHARS = 50_000
 """How much of the end of a response is read."""
 
 _LOOKS = (
-    (re.compile(r"\\(?:text|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|boldsymbol|bm|mbox|underline|emph)\s*(?=\{)"), ""),
+    (re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|[mh]box|underline|emph)\s*(?=\{)"), ""),
     (re.compile(r"\\(?:bf|rm|it|displaystyle|large|Large|huge|Huge|bfseries|mathrm|mathbf)(?![A-Za-z])\s*"), ""),
     (re.compile(r"\\(?:text|math)?color\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\(?:left|right)(?![A-Za-z])"), ""),
@@ -25,15 +25,15 @@ _LOOKS = (
     (re.compile(r"\\(?=[{}])"), ""),
 )  # fmt: skip
 _OPENED = re.compile(r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}", re.IGNORECASE)
-_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9'^])(?!_[\w{])|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
+_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9'^])(?!_[^\W_]|_\{)|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
 _CLOSED = re.compile(r"[})\]>$*_`\"']*")
 _NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
 _ANOTHER = re.compile(
     r"\s?\([A-Z]\)|[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?(?:\s(?:possibly|maybe|perhaps|also|even|both)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
     r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!<\n]|and\b|or\b|are\b|both\b|和|或)"
 )
-_ENDED = re.compile(r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
-_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)|\s+-+\s+\{?(?=[A-Za-z]{3})")
+_ENDED = re.compile(r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,(?!\d)|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
+_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)(?!\w\s*[=:])|\s+-+\s+\{?(?=[A-Za-z]{3})")
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
     r"(?:(?<![\w\\'-])(?:option|choice|answer|letter)\s+|^|(?<=[\s*_(]))[*_({\[$]{0,4}([A-Z])[*_)}\]$]{0,4}(?:\s\([^()\n]{0,80}\))?,?\s+"
@@ -50,7 +50,7 @@ _PICKED = re.compile(
     r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
 )
-_BARE_LINE = re.compile(r"[\s#*_({\[$`]{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.]*\s*")
+_BARE_LINE = re.compile(r"[\s#*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*")
 _LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*)[*_]*\s+\S.*", re.DOTALL)
 _OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from sympy import (Basic, Complement, Eq, Expr, GreaterThan, I, Intersection, MatrixBase, MatrixExpr, Ne, Poly, PolynomialError, Rational, S, Set,
-                   StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, expand, factorial2, nan, oo, simplify, solve, together, zoo)  # fmt: skip
+from sympy import (Basic, Complement, Eq, Expr, Function, GreaterThan, I, Intersection, MatrixBase, MatrixExpr, Mod, Ne, Poly, PolynomialError,
+                   Rational, S, Set, StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, ceiling, expand, factorial2, floor, nan, oo,
+                   simplify, solve, together, zoo)  # fmt: skip
 from sympy import FiniteSet as PlainFiniteSet
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
@@ -25,8 +26,12 @@ _SAMPLES = ((3, 5, 7, 11, 13, 17, 19, 23), (Rational(13, 10), Rational(17, 7), R
             (6, 2, 4, 3, 8, 5, 9, 7), (Rational(1, 4), Rational(2, 9), -Rational(3, 5), -Rational(1, 7), Rational(4, 3), -Rational(5, 6), Rational(1, 9), -Rational(2, 3)))  # fmt: skip
 """Values of the symbols, in alphabetical order, where two expressions are compared: on both sides of 0 and of 1, whole and not."""
 _WHOLE_SAMPLES = (_SAMPLES[0], _SAMPLES[4])
+_MANY_SAMPLES = tuple((first, first + 3, first + 4, first + 11) for first in range(1, 50))
+"""For functions with steps."""
 _MATCHED = 64
 """Largest set whose elements are matched one by one."""
+FAMILY = Function("family")
+"""Of a value and a domain: the value for every k of the domain."""
 
 
 def replace_equality() -> None:
@@ -108,6 +113,7 @@ def _same_expression(one: Expr, other: Expr) -> bool:
     one, other = _named_functions(one, other)
     agreeing, real = 0, not one.has(I) and not other.has(I)
     samples = _WHOLE_SAMPLES if one.has(factorial2) or other.has(factorial2) else _SAMPLES
+    samples += _MANY_SAMPLES if one.has(floor, ceiling, Mod) or other.has(floor, ceiling, Mod) else ()
     for mine, its in _sampled(one, other, samples=samples):
         if mine is None or its is None or (real and not (mine.is_real and its.is_real)):
             continue
@@ -154,7 +160,7 @@ def _compare_relations(gold: Basic, answer: Basic, *unused: int) -> bool:
         return True
     if all(isinstance(each, Eq) for each in (*golds, *answers)):
         return False
-    return _same_solutions(gold, answer)
+    return same_solutions(gold, answer)
 
 
 def _same_relation(gold: Relational, answer: Relational) -> bool:
@@ -178,6 +184,10 @@ def _same_equation(gold: Relational, answer: Relational) -> bool:
     calls = gold.lhs, answer.lhs
     if all(isinstance(each, AppliedUndef) for each in calls) and calls[0].func == calls[1].func and calls[0].free_symbols.isdisjoint(answer.free_symbols):
         answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
+    if sorted(isinstance(each, AppliedUndef) for each in calls) == [False, True]:  # y for f(x)
+        name, call = sorted(calls, key=lambda each: isinstance(each, AppliedUndef))
+        if isinstance(name, Symbol) and name not in gold.rhs.free_symbols | answer.rhs.free_symbols | call.free_symbols:
+            return same_value(gold.rhs, answer.rhs)
     zeros = _named_functions(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
     if zeros[0].free_symbols != zeros[1].free_symbols or not zeros[0].free_symbols:
         return False
@@ -224,15 +234,39 @@ def _same_solution_lists(one: list, other: list) -> bool:
     return 0 < len(one) == len(other) and _matched(one, other, same_value)
 
 
-def _same_solutions(gold: Basic, answer: Basic) -> bool:
-    """Whether two inequalities of one symbol are true of the same numbers, and of at least one."""
-    if gold.free_symbols != answer.free_symbols or len(gold.free_symbols) != 1:
+def same_solutions(gold: Basic, answer: Basic) -> bool:
+    """Whether two conditions on one symbol, or a condition and a set, hold the same numbers, and at least one.
+
+    Args:
+        gold: an inequality, several (``x < 1, x > 3``), a set, or a symbol that is in a set.
+        answer: likewise.
+    """
+    found = solutions(gold), solutions(answer)
+    if None in found or len({symbol for symbol, _ in found} - {None}) > 1:
         return False
+    (_, mine), (_, its) = found
+    return not mine.is_empty and bool(mine == its or _compare_any_sets(mine, its, 6, 15))
+
+
+def solutions(value: Basic) -> tuple[Symbol | None, Set] | None:
+    """The symbol that a condition is on (None for a set) and the numbers that it is true of; None for what is no condition.
+
+    Args:
+        value: as for :func:`same_solutions`; of several inequalities all hold, or any where all cannot.
+    """
+    if isinstance(value, Eq) and isinstance(value.lhs, Symbol) and isinstance(value.rhs, Set):
+        return value.lhs, value.rhs
+    if isinstance(value, Set) and not isinstance(value, PlainFiniteSet):
+        return None, value
+    parts = list(value.args) if isinstance(value, PlainFiniteSet) else [value]
+    if len(value.free_symbols) != 1 or not all(isinstance(each, (Relational, And)) and not isinstance(each, Eq) for each in parts):
+        return None
     try:
-        sets = gold.as_set(), answer.as_set()
+        sets = [each.as_set() for each in parts]
     except (NotImplementedError, TypeError, ValueError, AttributeError):
-        return False
-    return not sets[0].is_empty and bool(sets[0] == sets[1] or library.sympy_compare_sets(*sets, 6, 15))
+        return None
+    all_hold = Intersection(*sets)
+    return next(iter(value.free_symbols)), Union(*sets) if all_hold.is_empty else all_hold
 
 
 # Symbols and sets -------------------------------------------------------------------------------------------------------------
@@ -250,11 +284,12 @@ _compare_ordered, _compare_any_sets = library.sympy_deep_compare_set_and_tuple, 
 
 def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple, *precision: int) -> bool:
     """In place of ``sympy_deep_compare_set_and_tuple``: elements of sets are matched, not sorted."""
-    if not isinstance(gold, PlainFiniteSet) or not isinstance(answer, PlainFiniteSet):
+    assigned = [_assigns_apart(each) for each in (gold, answer)]
+    sets = isinstance(gold, PlainFiniteSet) and isinstance(answer, PlainFiniteSet)
+    if not sets and True not in assigned:
         return _compare_ordered(gold, answer, *precision)
     if len(gold) != len(answer) or len(gold) > _MATCHED:
         return False
-    assigned = [_assigns_apart(each) for each in (gold, answer)]
     if assigned[0] != assigned[1]:
         lists = [list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer)]
         return len(lists[0]) == len(lists[1]) and all(library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True))
@@ -274,9 +309,28 @@ def _compare_sets(gold: Basic, answer: Basic, *precision: int) -> bool:
     return _compare_any_sets(gold, answer, *precision)
 
 
-def _assigns_apart(values: PlainFiniteSet) -> bool:
+def _assigns_apart(values: PlainFiniteSet | Tuple) -> bool:
     """Whether all are equations that give different unknowns a value: then the order tells which value is whose."""
     return all(isinstance(each, Eq) and isinstance(each.lhs, (Symbol, AppliedUndef)) for each in values) and len({each.lhs for each in values}) == len(values) > 1
+
+
+def same_family(one: Basic, other: Basic) -> bool:
+    """Whether two families have the same values: over the integers also where k is shifted or has the other sign."""
+    if one.args[1] != other.args[1]:
+        return False
+    sides = [list(each.args[0].args) if isinstance(each.args[0], PlainFiniteSet) else [each.args[0]] for each in (one, other)]
+    return _matched(*sides, _same_member if one.args[1] == Symbol("Z") else lambda mine, its: library.sympy_expr_eq(mine, its, 6, 15))
+
+
+def _same_member(one: Basic, other: Basic) -> bool:
+    k = Symbol("k", real=True)
+    if not isinstance(one, Expr) or not isinstance(other, Expr):
+        return library.sympy_expr_eq(one, other, 6, 15)
+    steps = [expand(each).coeff(k, 1) for each in (one, other)]
+    rests = [expand(each - step * k) for each, step in zip((one, other), steps, strict=True)]
+    if any(rest.has(k) for rest in rests) or steps[0] == 0 or steps[0] not in (steps[1], -steps[1]):
+        return same_value(one, other)
+    return bool(simplify((rests[0] - rests[1]) / steps[0]).is_integer)
 
 
 def _matched(ones: Iterable[Basic], others: Iterable[Basic], same: Callable[[Basic, Basic], bool]) -> bool:

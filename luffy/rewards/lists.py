@@ -13,10 +13,12 @@ _LINE_BREAK = re.compile(r"\s*,?\s*\\\\(?:\[[^\]]*\])?\s*")
 _ROW_END = re.compile(r"\n|\\\\(?:(?=[A-Za-z]\s?=)|\[[^\]]*\]|(?![A-Za-z]))")
 _BRACKETS = re.compile(r"\\begin|\\end|\\[{}]|[\[\](){},;]")
 _OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")", "}"}
+_COLUMN = re.compile(r"\s*,?\s*\\q?quad(?![A-Za-z])\s*")
+_VALUE = re.compile(r"(?:[A-Za-z]\w? ?= ?)?-?(?:[0-9.]+|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})")
 _WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")
 _PARAMETER = re.compile(
     r"^(?:[a-zA-Z]\s*=\s*)?(.+?)\s*,?\s*(?:\\text\{\s*(?:,\s*)?(?:where|for|with|for all|for any|for some)?\s*\}|\(|where|for)?\s*"
-    r"([a-zA-Z])\s*(?:\\in\s*\\mathbb\{([ZN])\}|\\text\{\s*(?:is |being )?(?:an |any |some )?(integer)\s*\}|is an (integer))\s*\)?$"
+    r"([a-zA-Z])\s*(?:\\in\s*(?:\\mathbb\{)?([ZN])\}?|\\text\{\s*(?:is |being )?(?:an |any |some )?(integer)\s*\}|is an (integer))\s*\)?$"
 )
 
 
@@ -33,11 +35,14 @@ def listed(text: str) -> str:
     if environment:
         rows = [row.replace("&=", "=").replace("=&", "=").strip().lstrip("&") for row in _LINE_BREAK.split(environment[2])]
         rows = [row.strip().rstrip(",") for row in rows if row.strip()]
-        if rows and all(row.count("=") == 1 and "&" not in row and "," not in row for row in rows):
+        if rows and all(row.count("=") < 2 and "&" not in row and "," not in row and not _goes_on(row) for row in rows):
             return ", ".join(rows)
         return text
     if "\\begin" in text:
         return text
+    columns = _COLUMN.split(text)
+    if len(columns) > 1 and all(map(_VALUE.fullmatch, columns)):
+        return ", ".join(columns)
     lines = [line.strip() for line in _ROW_END.split(text) if line.strip()]
     if len(lines) > 1 and all(map(_WHOLE_LINE.fullmatch, lines)) and not any(map(_goes_on, lines)):
         return ", ".join(lines)

@@ -45,6 +45,7 @@ _SAME = {
     "N": "mathbb{N}", "reals": "mathbb{R}", "Reals": "mathbb{R}", "lbrace": "{", "rbrace": "}", "tg": "tan", "ctg": "cot",
     "cotg": "cot", "arctg": "arctan", "arcctg": "arccot", "lg": "log_{10}", "degree": "circ", "textdegree": "circ",
     "leftarrow": "gets", "implies": "Rightarrow", "Bbb": "mathbb", "dbinom": "binom", "tbinom": "binom", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
+    "surd": "sqrt", "backslash": "setminus",
 }  # fmt: skip
 _AS_SIGN = {"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":", "langle": "(", "rangle": ")",
             "vert": "|", "lvert": "|", "rvert": "|", "mid": "|"}  # fmt: skip
@@ -55,6 +56,8 @@ _LOOKS = _rules(
     (rf"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|strut|mathstrut|nonumber|notag|allowbreak|centering){_END}\s*", ""),
     (rf"\\(?:large|Large|LARGE|huge|Huge|small|normalsize|bfseries|itshape|bf|rm|it|[bB]igg?[lrm]?){_END}\s*", ""),
     (rf"\\(?:checkmark|blacksquare|square|qed){_END}|[\u2713\u2714\u220e]", ""),
+    (r"(?<!\\)\\\\\[[0-9.]+ ?[a-z]{2}\]|\\cr(?![A-Za-z])", r"\\\\"),
+    (r"(?<=[0-9])\{\}(?=\^)|\\math(?:open|close|ord|bin|rel)\s*(?:\{\})?(?=[^{]|\{)", ""),
     (r"\\(?:label|tag|hspace|vspace|phantom|vphantom|hphantom)\*?\s*\{[^{}]*\}", ""),
     (r"(?<=[0-9])(?:\{,\}|,\\!) ?(?=[0-9]{3}(?![0-9]))", ""),
     (rf"\\(?:!|negthinspace{_END})\s*", ""),
@@ -65,7 +68,15 @@ _LOOKS = _rules(
     (r"\\text(?:super|sub)script(?=\{)", lambda found: "^" if "super" in found[0] else "_"),
     (rf"\\({'|'.join(sorted(_SAME, key=len, reverse=True))}){_END}", lambda found: "\\" + _SAME[found[1]]),
     (rf"\\({'|'.join(_AS_SIGN)}){_END}\s?", lambda found: _AS_SIGN[found[1]]),
-    (r"\{\s*([,:;.])\s*\}|\\text\s*\{\s*,\s*\}", lambda found: found[1] or ","),
+    (r"(?<=[0-9])\{,\}(?=[0-9])", "."),
+    (r"(?<![\^_])\{\s*([-+=,:;.])\s*\}|\\text\s*\{\s*,\s*\}", lambda found: found[1] or ","),
+    (r"\\abs\s*\{([^{}]*)\}", r"|\1|"),
+    (r"\\log_\{? ?e ?\}?(?![A-Za-z])", r"\\ln "),
+    (r"(?<![A-Za-z0-9}])C_\{?([0-9]+)\}?\^\{?([0-9]+)\}?|(?<![A-Za-z0-9])(?:\{\})?[_^]\{?([0-9]+)\}?C_\{?([0-9]+)\}?",
+     lambda found: rf"\binom{{{found[1] or found[3]}}}{{{found[2] or found[4]}}}"),
+    (r"\\(vec|bar|hat|overline|tilde|widehat)\s+([A-Za-z])(?![A-Za-z])", r"\\\1{\2}"),
+    (r"\\(angle|triangle)\s*\{([^{}]*)\}", r"\\\1 \2"),
+    (r"\^(\\frac(?:\{[^{}]*\}|[0-9]){2})", r"^{\1}"),
     (r"\{\s*([^{}\\]{1,40}?)\s*\\choose\s*([^{}\\]{1,40}?)\s*\}", r"\\binom{\1}{\2}"),
     (r"\\textdollar(?:\{\}|(?![A-Za-z]))\s*|\\dollar(?![A-Za-z])\s*", r"\\$"),
     (r"(?<=[0-9])\s?\^\s?(?:\{\s?\\text\{\s?o\s?\}\s?\}|\\text\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))", r"^\\circ"),
@@ -80,11 +91,11 @@ _LOOKS = _rules(
     (r"\^\s*\{\s*\\prime\s*\\prime\s*\}", "''"),
     (rf"\^\s*(?:\{{\s*\\prime\s*\}}|\\prime{_END})", "'"),
     (r"\\(?:mathrm|text|textrm)\s*\{\s*([ei])\s*\}", r"\1"),
-    (r"\\(?:textbf|textit|textrm|textsf|texttt|textsc|textnormal|emph|mbox|hbox|mathrm|mathbf|mathit|mathsf|mathtt|boldsymbol|bm|pmb)\s*(?=\{)", r"\\text"),
+    (r"\\(?:text(?:bf|it|rm|sf|tt|sc|up|normal)|emph|[mh]box|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|pmb)\s*(?=\{)", r"\\text"),
     (r"\\(?:mathrm|mathbf|mathit|mathsf|boldsymbol|bm)\s+(?=[A-Za-z0-9])", ""),
     (rf"(?<![A-Za-z\\{{])(arcsin|arccos|arctan|{_TRIGONOMETRIC}|ln|log|sqrt|pi|infty){_END}", r"\\\1"),
     (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-    (r"(?<=[0-9A-Za-z)}])\*\*\s*(-?[0-9]+|[A-Za-z]|\([^()]*\))", r"^{\1}"),
+    (r"(?<=[0-9A-Za-z)}])\*\*\s*(-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]|\([^()]*\))", r"^{\1}"),
     (r"\^(-?[0-9]{2,})", r"^{\1}"),
     (r"\\text\s*\{\s*(\\[a-z]+)\s*\}", r"\1 "),
     (r"\\text\s*\{\s*([^{}]*?)\s*\}", lambda found: found[1] if _MATHEMATICAL.fullmatch(found[1]) else rf"\text{{{found[1]}}}"),
@@ -96,8 +107,7 @@ _WRAPPERS = _rules(
     (r"(?<![.,;:\s])\s?[.,;:]+$", ""),
     (r"^_([^_]+)_$", r"\1"),
     (r"^(\*\*\*|\*\*|__|\*|`+|\"|''|``)([^*`\"]*)(?:\1|'')$", r"\2"),
-    (r"^\{([^{}]*)\}$", r"\1"),
-    (r"^\{((?:[^{}]|\{[^{}]*\})*)\}$", r"\1"),
+    (r"^(?:\\text(?=\{[^{}]*\\))?\{((?:[^{}\\]|\\.|\{(?:[^{}\\]|\\.)*\})*)\}$", r"\1"),
     (r"^(?:=|\\therefore|\\Rightarrow|:|\\text\{\s*\}|&)\s*", ""),
 )
 _DOTS_AT_END = re.compile(r"(?:\.\.\.|\\ldots)\s*$")
@@ -141,6 +151,8 @@ def _decimal(value: Fraction) -> str:
 _ORDINAL = "(?:st|nd|rd|th)"
 _NUMBERS = _rules(
     (r"(?<![0-9.,'_])([0-9]{1,3})((?:[ '][0-9]{3}){1,20}|(?:_[0-9]{3}){1,20})(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
+    (r"^-?[0-9]{1,3}(?:\.[0-9]{3}){2,9}$", lambda found: found[0].replace(".", "")),
+    (r"^(-?[0-9]{1,9}) ([0-9]{1,4})/([0-9]{1,4})(?![0-9/.])", r"\1\\frac{\2}{\3}"),
     (r"(?<![0-9])([0-9]{1,20}\.[0-9]{3})((?: [0-9]{3}){1,20}(?: [0-9]{1,2})?)(?![0-9])", lambda found: found[1] + found[2].replace(" ", "")),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\(?:overline|bar|overbar)\s*\{?\s*([0-9]{1,40})\s*\}?", lambda found: _recurring(*found.groups())),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),
@@ -152,6 +164,12 @@ _NUMBERS = _rules(
     (r"(?<![0-9.A-Za-z}])\.(?=[0-9])", "0."),
     (r"^\+\s*(?=[0-9\\A-Za-z(])", ""),
     (r"^-\s+(?=[0-9\\])", "-"),
+    (r"(?<=[,+-])\s*(?:\\text\{ ?infinity ?\}|infinity(?![A-Za-z]))", r" \\infty"),
+    (r"^(?:[a-z] ?\\in ?)?\\mathbb\{R\}[_^]\{?(?:\+|> ?0)\}?$", r"(0,\\infty)"),
+    (r"(\\mathbb\{[RZQNC]\}) ?[-/] ?(?=\\\{)", r"\1 \\setminus "),
+    (r"^([a-z]) ?\\in ?\\mathbb\{R\} ?(?:,|:|\|) ?(?=\1 ?(?:[<>]|\\[lgn]eq))", ""),
+    (r"^[A-Z](\((?=[^()]*[0-9])[^()]*,[^()]*\))$", r"\1"),
+    (r"(?<=[0-9.]) ?x ?10 ?\^", r" \\times 10^"),
     (r"\s*;", ","),
     (r"^\](?=[^\[\](),]+,[^\[\](),]+[\[\]]$)", "("),
     (r"(?<=^[(\[])([^\[\](),]+,[^\[\](),]+)\[$", r"\1)"),
@@ -206,10 +224,14 @@ _WORDS = _rules(
     (rf"(?<=[0-9]) ?\((?:\\text\{{)?(?:{_COUNT}[ -]?)+\}}?\)$", ""),
     (r"(?<=\S) ?\\text\{ ?[,(]? ?(?:since|because)\b.*$", ""),
     (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
-    (r"^(-?[0-9]{1,3}(?:,[0-9]{3}){1,9})(?=(?:\.[0-9]+)? ?\\text)", lambda found: found[1].replace(",", "")),
+    (r"(?<![^= -])([0-9]{1,3}(?:,[0-9]{3}){1,9})(?=(?:\.[0-9]+)?(?: ?\\text| [A-Za-z]))", lambda found: found[1].replace(",", "")),
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
     (r"\s*\(\s*(?:\\text\{\s*)?(?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|\\approx)[^()]*\)\s*\}?$", ""),
-    (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)", ""),
+    (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)|^\\text\{{ ?(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o|[Ee]xactly|[Aa]ns\.),? ?\}} ?(?=\S)|\s*\\text\{{ ?only ?\}}$", ""),
+    (r"^(?:\\text\{ ?)?(?:negative|minus) ?\}? ?(?=[0-9\\])", "-"),
+    (r"^([A-Za-z]) ?(?:\\text\{ ?(?:is|equals) ?\}|is|equals) ?(?=[-0-9\\])", r"\1 = "),
+    (r"^((?:\\text\{ ?)?all real (?:numbers?|x)(?: x)?|\\mathbb\{R\}) ?(?:except|other than|but|excluding)(?: for)? ?\}? ?(?:x ?= ?)?([^A-Za-z]+)$", r"\\mathbb{R} \\setminus \\{\2\\}"),
+    (r"(?<=[0-9}]) ?\((\\text\{ ?[A-Za-z/ ]{1,12}\}(?:\^\{?[0-9]\}?)?)\)$", r" \1"),
     (r"(?i)^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
     (r"^\\text\{\s*[A-Za-z][A-Za-z ]{2,}\}\s*=\s*(?=[^=]+$)", ""),
     (rf"({_NUMBER}) ?{_UNIT_WORD} ?(?:,|and|\\text\{{ *and *\}})? ?({_NUMBER}) ?{_UNIT_WORD}$", _compounded),
@@ -248,9 +270,9 @@ def _phrase(text: str) -> str:
     return text
 
 
-_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})(?: ?\\?%)?")
 _LABELLED = re.compile(
-    r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*([^\s,;^_+*/=<>].*)"
+    r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*(?!\\text ?\{ ?(?:or|and|if|not)\b|\\ldots)([^\s,;^_+*/=<>].*)"
 )
 """A label of a choice and the value that it stands for."""
 
@@ -258,7 +280,7 @@ _LABELLED = re.compile(
 
 _USUAL = re.compile(
     r"(?![-+=,)\]} ]+[ +=,)\]}])(?![+=,)\]}*/ ])"
-    r"(?:[0-9]+(?:\.[0-9]+)?(?![0-9.]| [0-9])|[a-z](?![A-Za-z])|\\(?:frac|sqrt)\{|\\pi(?![A-Za-z ])|\^(?:[0-9a-np-z](?![0-9a-z])|\{)"
+    r"(?:[0-9]+(?:\.[0-9]+(?!\())?(?![0-9.]| [0-9])|[a-z](?![A-Za-z]|10\^)|\\(?:frac|sqrt)\{|\\pi(?![A-Za-z ])|\^(?:[0-9a-np-z](?![0-9a-z])|\{(?!o\}))"
     r"|[-+=(\[})\],]|/(?!-)| (?=[-+/=])|(?<=[-+/=,]) (?! ))+(?<=[0-9a-z)\]}])|[A-Za-z]"
 )
 """Text that no rule changes: numbers, fractions, roots, single letters, brackets and signs."""
@@ -315,8 +337,8 @@ def reading_for(answer: str, golds: tuple[str, ...]) -> str:
         One normalised answer.
     """
     whole = normalised(answer)
-    if _DECIMAL_COMMA.fullmatch(whole) and (decimal := whole.replace(",", ".")) in golds:
-        return decimal
+    if _DECIMAL_COMMA.fullmatch(whole) and not any("," in gold for gold in golds):
+        return whole.replace(",", ".")
     labelled = _LABELLED.fullmatch(whole)
     if not labelled or whole in golds:
         return whole

@@ -12,19 +12,19 @@ from fractions import Fraction
 from functools import reduce
 
 _TABLE = """
-length: m metre metres meter meters 1; km kilometre kilometres kilometer kilometers 1000; cm centimetre centimetres centimeter centimeters 1/100;
+length: m metre metres meter meters \u7c73 1; km kilometre kilometres kilometer kilometers \u5343\u7c73 \u516c\u91cc 1000; cm centimetre centimetres centimeter centimeters \u5398\u7c73 1/100;
  mm millimetre millimetres millimeter millimeters 1/1000; nm nanometers nanometres 1/1000000000; \u03bcm micrometers microns 1/1000000;
  in inch inches 127/5000; ft foot feet 381/1250; yd yard yards 1143/1250; mi mile miles 201168/125
-time: s sec secs second seconds 1; ms millisecond milliseconds 1/1000; min mins minute minutes 60; h hr hrs hour hours 3600;
- day days 86400; week weeks 604800
+time: s sec secs second seconds \u79d2 1; ms millisecond milliseconds 1/1000; min mins minute minutes \u5206\u949f 60; h hr hrs hour hours \u5c0f\u65f6 3600;
+ day days \u5929 86400; week weeks 604800
 month: month months 1; yr yrs year years 12
-mass: g gram grams 1; kg kilogram kilograms 1000; mg milligram milligrams 1/1000; lb lbs pound pounds 45359237/100000; oz ounce ounces 45359237/1600000; ton tons tonne tonnes 1000000
+mass: g gram grams \u514b 1; kg kilogram kilograms \u5343\u514b \u516c\u65a4 1000; mg milligram milligrams 1/1000; lb lbs pound pounds 45359237/100000; oz ounce ounces 45359237/1600000; ton tons tonne tonnes 1000000
 money: dollar dollars usd \\$ 1; cent cents \xa2 1/100
 euro: euro euros \u20ac 1
 sterling: \xa3 1
 yen: \xa5 yen yuan \u5143 1
 volume: l L liter liters litre litres 1; ml mL milliliter milliliters millilitre millilitres 1/1000; gallon gallons gal 473176473/125000000
-angle: degree degrees deg \u00b0 1; radian radians rad radian
+angle: degree degrees deg \u00b0 \u5ea6 1; ' 1/60; '' 1/3600; radian radians rad radian
 celsius: \u00b0C celsius centigrade 1
 fahrenheit: \u00b0F fahrenheit 1
 kelvin: K kelvin kelvins 1
@@ -42,7 +42,7 @@ number: percent % pct 1/100; hundred 100; thousand 1000; million millions 100000
 unit: unit units 1
 """
 _COMPOUND = {"mph": (Fraction(1397, 3125), {"length": 1, "time": -1}), "sqft": (Fraction(381, 1250) ** 2, {"length": 2}),
-             "kmh": (Fraction(5, 18), {"length": 1, "time": -1}), "rpm": (Fraction(1, 60), {"turn": 1, "time": -1})}  # fmt: skip
+             "kmh": (Fraction(5, 18), {"length": 1, "time": -1}), "kph": (Fraction(5, 18), {"length": 1, "time": -1}), "rpm": (Fraction(1, 60), {"turn": 1, "time": -1})}  # fmt: skip
 _CHANGES_SENSE = frozenset(
     "more less least most than fewer greater smaller above below under over up down north south east west northeast northwest southeast "
     "southwest left right increase decrease increased decreased gain loss profit not no or except without half double twice negative "
@@ -68,18 +68,20 @@ def _unit_table() -> dict[str, tuple[Fraction, dict[str, int]]]:
 _UNITS = _unit_table()
 _SHORT = "|".join(sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <= 4 and name.isascii() and name.isalpha()), key=len, reverse=True))
 _TEXT = r"\\(?:text|textrm|textbf|textit|mbox|hbox|mathrm|mathbf|mathit|operatorname|rm)\b\s*"
+_PRODUCT, _COMMAND = re.compile(r"\\(?:cdot|times)(?![A-Za-z])"), re.compile(r"\\[A-Za-z]")
 _POWER = r"\^\s*\{?\s*-?[0-9]\s*\}?"
 _BETWEEN = rf"\\cdot|\\times|{_POWER}|\}}|[/*.\s()\-,]"
 _INNER = r"(?:[^{}0-9]|\^-?[0-9])*"
 _IN_TEXT = rf"{_TEXT}\{{(?P<first>{_INNER})\}}(?:{_TEXT}\{{{_INNER}\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
-_BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|[^\W\d_]{{3,}}|[A-Za-z](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
+_BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|sq|cu|[^\W\d_]{{3,}}|[A-Za-z](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
 _SIGNED = r"(?:\\?%(?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
-_QUANTITY = re.compile(rf"(?P<number>.*[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
+_QUANTITY = re.compile(rf"(?P<number>.*?[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
 _FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}")
+_ARC = re.compile("(-?[0-9]+(?:\\.[0-9]+)?)('{1,2})")
 _CURRENCY = re.compile("(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL)
 _PIECE = re.compile(rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)")
 _CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([ap])\s*\.?\s*m\b\s*\.?)?\s*\}?", re.IGNORECASE)
-_BASED = re.compile(rf"([0-9][0-9A-Z]*)\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
+_BASED = re.compile(rf"\(?([0-9][0-9A-Z]*)\)?\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
 _BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
 
 
@@ -120,8 +122,11 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
     if money:
         unit = parse_unit(money[4], first=_UNITS[money[2].removeprefix("US")])
         return (money[1] + money[3], unit) if unit else None
-    if text[:1].isdigit() and _compound(text):
-        return _compound(text)
+    arc = _ARC.fullmatch(text)
+    if arc:
+        return arc[1], parse_unit(arc[2])
+    if text[:1].isdigit() and (whole := _compound(text)):
+        return whole
     text = re.sub(r"(\\(?:text|mathrm)\s*\{[^{}]*)\^\{(-?[0-9])\}", r"\1^\2", _FRACTION_OF_UNITS.sub(r"\1/\2", text))
     found = _QUANTITY.fullmatch(text)
     if not found or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%")) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
@@ -129,9 +134,7 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
     if found["first"] is not None and re.fullmatch(r"\s*(?:and|or|,|;|if|for|when|where|to|mod)?\s*", found["first"]):
         return None
     unit = parse_unit(found["unit"])
-    if not unit or not _NO_UNIT.isdisjoint(unit.label.split()):
-        return None
-    return found["number"].strip(), unit
+    return (found["number"].strip(), unit) if unit else None
 
 
 def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) -> Unit | None:
@@ -142,11 +145,14 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
         first: a unit that stands before the number.
     """
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
-    text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent").replace("\\Omega", "\u03a9"))
+    text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent"))
+    text = _PRODUCT.sub(" ", text.replace("\\Omega", "\u03a9").replace("\\mu", "\u03bc"))
+    if _COMMAND.search(text):
+        return None
     factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
     words, inverse, square = [], 1, 1
     size, last = factor, next(iter(dimension), None)  # of the unit that a power belongs to
-    for token in re.finditer(r"\u00b0\s*[CF]?|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
+    for token in re.finditer(r"\u00b0\s*[CF]?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
         word = token[0].replace(" ", "") if token[0][0] == "\u00b0" else token[0]
         known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)
         if token[1]:
@@ -171,7 +177,10 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
         elif word.isdigit():
             return None
         elif word.lower() not in _IGNORED:
-            words.append(word.lower().removesuffix("s") if len(word) > 3 else word.lower())
+            word = word.lower()
+            words.append(word.removesuffix("s") if len(word) > 3 and word not in _CHANGES_SENSE else word)
+    if not _NO_UNIT.isdisjoint(words):
+        return None
     if square != 1:
         words.append("square" if square == 2 else "cubic")
     dimension.pop("number", None)

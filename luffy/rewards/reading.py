@@ -14,11 +14,12 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, l
 from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from sympy import (Basic, Derivative, Eq, Expr, Float, Function, I, Interval, MatrixBase, Mod, Range, Rational, S, Set, Symbol,
-                   Tuple, factorial2)  # fmt: skip
+from sympy import (Basic, Derivative, Eq, Expr, Float, Function, I, Intersection, Interval, MatrixBase, Mod, Range, Rational, S, Set, Symbol,
+                   Tuple, Union, factorial2)  # fmt: skip
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
+from luffy.rewards.equality import FAMILY, same_value, solutions
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
 
 _NORMALISATION = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
@@ -76,9 +77,8 @@ def read(text: str) -> Reading:
     quantity = None if clock and clock[1] else split_quantity(amount.strip() if assigned else text)
     if quantity:
         value = _mathematics(f"{assigned} = {quantity[0]}" if assigned else quantity[0])
-        if assigned and "%" in amount and isinstance(value, Symbol):  # 1/5 = 20%
-            value = _equal_sides(assigned, re.sub(r"\s*\\?%", " / 100", amount))
-            return Reading(plain, value)
+        if assigned and "%" in amount and isinstance(value, Symbol):
+            return Reading(plain, _last_side(assigned, re.sub(r"\s*\\?%", " / 100", amount)))
         if value is not None:
             return Reading(plain, value, unit=quantity[1], clock=clock)
     words = in_words(text)
@@ -86,14 +86,17 @@ def read(text: str) -> Reading:
         return Reading(plain, words=words)
     if clock and clock[1]:
         return Reading(plain, S(clock[0]), clock=clock)
-    return Reading(plain, _mathematics(text), clock=clock)
+    value = _mathematics(text)
+    if assigned and isinstance(value, Symbol) and not value.is_real:
+        value = _last_side(assigned, amount) or value
+    return Reading(plain, value, clock=clock)
 
 
-def _equal_sides(left: str, right: str) -> Basic | None:
-    from luffy.rewards.equality import same_value
-
+def _last_side(left: str, right: str) -> Basic | None:
+    """The right side of ``\\frac{1}{5} = 20 / 100``, where both are the same number, but not written alike."""
     sides = _parsed(left), _parsed(right)
-    return sides[1] if None not in sides and same_value(*sides) else None
+    same = None not in sides and as_text(left) != as_text(right) and not sides[0].free_symbols and same_value(*sides)
+    return sides[1] if same else None
 
 
 # Text -------------------------------------------------------------------------------------------------------------------------
@@ -168,9 +171,13 @@ def _is_word(letters: str) -> bool:
 _MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\(?\s*\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
 CONGRUENT, UNNAMED = Function("congruent"), Symbol("unnamed")
 _BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
+_OR = re.compile(r"\\text\s*\{\s*,?\s*or\s*\}|\\(?:lor|vee)(?![A-Za-z])|(?<![A-Za-z])or(?![A-Za-z])")
+_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|,)\s*\}|\\(?:land|wedge)(?![A-Za-z])|\\?&|(?<![A-Za-z])and(?![A-Za-z])|,")
+_INEQUALITY = re.compile(r"[<>]|\\(?:leq?|geq?|neq?)(?![a-z])")
+_FAMILY = re.compile(r"(.+), k \\in \\mathbb\{([ZN])\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
-_UNREADABLE = re.compile(r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\(?:pmod|text\s*\{\s*(?:where|such that)|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
+_UNREADABLE = re.compile(r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\text\s*\{\s*,?\s*(?:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
 _BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
@@ -183,9 +190,13 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
         return None
     if (r"\equiv" in text and _MODULUS.search(text)) or r"\pmod" in text:
         return _congruence(text)
-    builder = _BUILDER.fullmatch(text)
+    builder, family = _BUILDER.fullmatch(text), _FAMILY.fullmatch(text)
     if builder:
         return _built_set(*builder.groups())
+    if family and (value := _parsed(family[1])) is not None:
+        return FAMILY(value, Symbol(family[2]))
+    if _INEQUALITY.search(text) and (_OR.search(text) or _AND.search(text.replace(",", ""))) and (condition := _condition(text)) is not None:
+        return condition
     if _UNREADABLE.search(text) or len(re.findall(r"(?<![\\A-Za-z])[a-z]{3,}", re.sub(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}", "", text))) >= _MANY_WORDS:
         return None
     ratio = _ratio(text)
@@ -212,6 +223,7 @@ def _explicit(text: str) -> str:
     r"""Products of numbers and of what stands in parentheses with their sign, since the library reads 2(3) as 2 + 3."""
     text = re.sub(r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2(", text)
     text = re.sub(r"(?<![\w/.}])([0-9]+)/([0-9]+)\s+(?=[A-Za-z\\])", r"\\frac{\1}{\2} ", text)
+    text = re.sub(r"(?<==)\s*-?[0-9]{1,3}(?:,[0-9]{3})+$", lambda found: found[0].replace(",", ""), text)
     text = re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", text) if "," not in text and ";" not in text else text
     text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
     text = re.sub(r"([0-9]+|(?<![A-Za-z])[A-Za-z])\s*!!(?!!)", r"f_{twofold}(\1)", text)
@@ -239,6 +251,7 @@ def settled(value: object) -> Basic | MatrixBase | None:
     known |= {number: Rational(str(number)) for number in value.atoms(Float)}
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
     known |= {each: factorial2(*each.args) for each in value.atoms(AppliedUndef) if each.func.__name__ == "f_{twofold}"}
+    known |= {each: Symbol(str(each), real=True) for each in value.atoms(AppliedUndef) if not each.free_symbols and each not in known}
     known = {old: new for old, new in known.items() if value.has(old)}
     if known:
         value = And(*(_renamed(part, known) for part in value._unsorted_args)) if isinstance(value, And) else _renamed(value, known)
@@ -256,12 +269,11 @@ def _closed(value: Basic) -> Basic:
     relations = list(value._unsorted_args) if isinstance(value, And) else [value]
     if not all(isinstance(each, Eq) for each in relations):
         return value
-    from luffy.rewards.equality import same_value
-
     for each in relations:
         if isinstance(each.lhs, Set) or isinstance(each.rhs, (Set, Tuple)) or isinstance(each.lhs, Tuple):
             return value
-        if each.lhs == each.rhs or (not each.free_symbols and not same_value(each.lhs, each.rhs)):
+        numbers = not each.free_symbols and not each.has(AppliedUndef)
+        if each.lhs == each.rhs or (numbers and not same_value(each.lhs, each.rhs)):
             return Symbol(f"equation {value}")
         if each.free_symbols and not isinstance(each.lhs, Symbol) and same_value(each.lhs, each.rhs):
             return Symbol(f"identity {value}")
@@ -285,19 +297,24 @@ def _congruence(text: str) -> Basic | None:
     return CONGRUENT(lefts.pop(), Tuple(*sorted(rests, key=str)), max(moduli)) if len(lefts) == 1 else None
 
 
+def _condition(text: str) -> Eq | None:
+    """What ``x < 1 \\text{ or } 2 < x \\leq 3`` says of its letter: that it is in a set; None for what is no such condition."""
+    alternatives = []
+    for alternative in _OR.split(text):
+        found = [solutions(value) for part in _AND.split(alternative) if (value := _parsed(part.strip(" ,"))) is not None]
+        if len(found) != len(_AND.split(alternative)) or None in found or len({letter for letter, _ in found}) != 1 or found[0][0] is None:
+            return None
+        alternatives.append((found[0][0], Intersection(*(each for _, each in found))))
+    letters = {letter for letter, _ in alternatives}
+    return Eq(letters.pop(), Union(*(each for _, each in alternatives)), evaluate=False) if len(letters) == 1 else None
+
+
 def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
-    """The set of all letters that a condition is true of, where the condition is an inequality of that letter alone."""
-    found = _parsed(re.sub(r"\\text\{\s*(?:and|,)\s*\}|\\(?:land|wedge)(?![A-Za-z])|\\?&", ",", condition))
-    parts = found._unsorted_args if isinstance(found, FiniteSet) else [found]
-    symbol = Symbol(letter, real=True)
-    if not all(isinstance(part, (Relational, And)) and part.free_symbols == {symbol} for part in parts):
+    """The set of all letters that a condition on that letter alone is true of."""
+    found = _condition(condition)
+    if found is None or found.lhs != Symbol(letter, real=True):
         return None
-    alternatives = re.search(r"\\text\{\s*or\s*\}|\\lor|\\vee|(?<![a-z])or(?![a-z])", condition)
-    sets = [part.as_set() for part in parts]
-    result = S.EmptySet if alternatives else S.Reals
-    for each in sets:
-        result = result.union(each) if alternatives else result.intersect(each)
-    kind = re.search("[RZNQ]", domain or "R")[0]
+    kind, result = re.search("[RZNQ]", domain or "R")[0], found.rhs
     result = result if kind == "R" else _DOMAINS[kind].intersect(result)
     return FiniteSet(*result) if isinstance(result, Range) and result.size.is_finite and result.size < _LISTED else result
 

@@ -19,15 +19,15 @@ _COPULA = (
     r"(?:seems|appears|turns out|happens|comes out)(?: to be)?)\b"
 )
 _SUBJECT = (
-    r"(?<![A-Za-z])(?:answers?|ans|choice|option|letter|response|solutions?|conclusion|result)"
+    r"(?<![A-Za-z])(?:answers?|ans|choice|option|letter|correct statement|response|solutions?|conclusion|result)"
     r"(?:\s+(?:choice|option|letter|here|key|to (?:this|the) (?:question|problem)|for (?:this|the) (?:question|problem)))?(?![A-Za-z])"
 )
 _MARKUP = r"[\s*_`\"']{0,6}"
 _LEADS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[:=]|[-=]>)(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?(?:\s?not\s\(?[A-Z]\)?,?\sbut(?:\srather)?\s)?",
-        r"(?<![A-Za-z])ans\.\s",
+        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[-=]>|[:=]|-(?=\s))(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?(?:\s?not\s\(?[A-Z]\)?,?\sbut(?:\srather)?\s)?",
+        r"(?<![A-Za-z])ans\.\s|(?<![^\n])(?:####\s|correct:\s)",
         rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
         r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
         r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|resposta|risposta|الجواب|الإجابة)"
@@ -46,10 +46,11 @@ _BEFORE_CHARS = 64
 _VALUE_CHARS = 300
 _VALUE_END = re.compile(r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
 _TEXT = re.compile(r"[^\W\d_][^\W\d_'-]*(?:,? [^\W\d_][^\W\d_'-]*){0,5}")
+_COUNTED = re.compile(r"-?[0-9]+(?:[.,/][0-9]+)*(?: [a-z]{2,}){1,3}")
 _COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _ARTICLES = re.compile(r"^(?:the|a|an|that|about|not|none|no|in|as|what|how|both|either|neither|one of)\b", re.IGNORECASE)
-_FUNCTION_WORDS = re.compile(r"(?<![A-Za-z])(?:sqrt|sin|cos|tan|log|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])")
+_FUNCTION_WORDS = re.compile(r"(?<![A-Za-z])(?:sqrt|(?:arc)?(?:sin|cos|tan)|log|exp|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])")
 
 
 def leads(text: str) -> Iterator[tuple[int, int]]:
@@ -87,5 +88,5 @@ def stated_value(text: str) -> str | None:
     if not value or len(value) >= _VALUE_CHARS or "box" in value:  # a box that does not close
         return None
     bare = _FUNCTION_WORDS.sub(" ", _COMMAND.sub(" ", value))
-    words = _TEXT.fullmatch(value) and len(value) > 1 and not _ARTICLES.match(value)
+    words = _COUNTED.fullmatch(value) or _TEXT.fullmatch(value.strip("$ ")) and len(value) > 1 and not _ARTICLES.match(value)
     return value if words or re.search(r"\w", value) and not _WORD.search(bare) else None
