@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def test_the_notation_is_reached_in_one_go(table: str) -> None:
     answers = [normalised(answer) for _, response, _ in read_table(table) if response and (answer := boxed_answer(response))]
     assert [text for text in golds + answers if normalised(text) != text] == []
     assert [text for text in golds + answers if notation._with_all_rules(text) != text] == []  # without the short way
+
+
+def test_the_short_way_leads_where_the_rules_lead() -> None:
+    pieces = ["1", "23", "4.5", "0.1", "x", "a", "e", "o", r"\frac{1}{2}", r"\dfrac{", r"\sqrt{", r"\pi", "^2", "^{", "}", "}{", "(", ")", "[", "]", r"\left(", r"\right]",
+              "+", "-", "=", "/", ",", ", ", " + ", " = ", r" \cdot ", r"\times", "x10^{", "(3)", "!", " "]  # fmt: skip
+    rng = random.Random(0)
+    texts = {"".join(rng.choices(pieces, k=rng.randint(1, 6))) for _ in range(20_000)}
+    short = [text for text in texts if notation._USUAL.fullmatch(notation._USUAL_LOOKS.sub("", text))]
+    assert len(short) > 2_000
+    assert [text for text in short if normalised(text) != notation._with_all_rules(text)] == []
 
 
 def test_grade_alone_says_the_same_as_a_batch() -> None:

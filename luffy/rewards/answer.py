@@ -108,8 +108,8 @@ def boxed_answer(text: str) -> str | None:
 
 def last_box(text: str) -> tuple[int, str] | None:
     """Where the last box of a text starts, and the answer of :func:`boxed_answer`."""
-    for start in (_late_box(text, _LATE_BOXES), _late_box(text, len(text))):  # if no late one closes, from the first
-        boxes = [box for box in _outer_boxes(text, start) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)]
+    for count in (_LATE_BOXES, len(text)) if "ox" in text else ():  # if no late one closes, from the first
+        boxes = [box for box in _outer_boxes(text, _late_box(text, count)) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)]
         if boxes:
             return boxes[-1].start, _last_answer(text, boxes)
     return None

@@ -69,7 +69,7 @@ _LOOKS = _rules(
     (rf"\\({'|'.join(sorted(_SAME, key=len, reverse=True))}){_END}", lambda found: "\\" + _SAME[found[1]]),
     (rf"\\({'|'.join(_AS_SIGN)}){_END}\s?", lambda found: _AS_SIGN[found[1]]),
     (r"(?<=[0-9])\{,\}(?=[0-9])", "."),
-    (r"(?<![\^_])\{\s*([-+=,:;.])\s*\}|\\text\s*\{\s*,\s*\}", lambda found: found[1] or ","),
+    (r"(?<![\^_A-Za-z}\]])\{\s*([-+=,:;.])\s*\}|\\text\s*\{\s*,\s*\}", lambda found: found[1] or ","),
     (r"\\abs\s*\{([^{}]*)\}", r"|\1|"),
     (r"\\log_\{? ?e ?\}?(?![A-Za-z])", r"\\ln "),
     (r"(?<![A-Za-z0-9}])C_\{?([0-9]+)\}?\^\{?([0-9]+)\}?|(?<![A-Za-z0-9])(?:\{\})?[_^]\{?([0-9]+)\}?C_\{?([0-9]+)\}?",
@@ -281,9 +281,12 @@ _LABELLED = re.compile(
 _USUAL = re.compile(
     r"(?![-+=,)\]} ]+[ +=,)\]}])(?![+=,)\]}*/ ])"
     r"(?:[0-9]+(?:\.[0-9]+(?!\())?(?![0-9.]| [0-9])|[a-z](?![A-Za-z]|10\^)|\\(?:frac|sqrt)\{|\\pi(?![A-Za-z ])|\^(?:[0-9a-np-z](?![0-9a-z])|\{(?!o\}))"
-    r"|[-+=(\[})\],]|/(?!-)| (?=[-+/=])|(?<=[-+/=,]) (?! ))+(?<=[0-9a-z)\]}])|[A-Za-z]"
+    r"| ?\\(?:cdot|times)(?: (?=[0-9a-z(\\])|(?=\\))"
+    r"|\}\{?|[-+=(\[)\],]|/(?!-)| (?=[-+/=])|(?<=[-+/=,]) (?! ))+(?<=[0-9a-z)\]}])|[A-Za-z]"
 )
 """Text that no rule changes: numbers, fractions, roots, single letters, brackets and signs."""
+_USUAL_LOOKS = re.compile(r"\\(?:left|right)(?=[()\[\]])|(?<=\\)[dt](?=frac\{)")
+"""What may be taken away before: ``\\left(``, ``\\dfrac{``."""
 
 
 @lru_cache(maxsize=65_536)
@@ -297,7 +300,10 @@ def normalised(text: str) -> str:
         The same answer without marks that only concern its looks, with numbers, lists and words in their usual form; the text
         itself where it is longer than ``READ_CHARS``.
     """
-    return text if len(text) > READ_CHARS or _USUAL.fullmatch(text) else _with_all_rules(text)
+    if len(text) > READ_CHARS:
+        return text
+    usual = _USUAL_LOOKS.sub("", text) if "\\" in text else text
+    return usual if _USUAL.fullmatch(usual) else _with_all_rules(text)
 
 
 def _with_all_rules(text: str) -> str:

@@ -21,8 +21,7 @@ _SET_E_NOTATION = re.compile(r"(?<![\w.])(-?[0-9]{1,15}\.[0-9]{1,15})\s*(?:[eE](
 _POWER_OF_TEN = re.compile(
     r"(-?[0-9]{1,15}(?:\.[0-9]{1,15})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?[0-9]{1,3})\s*\}|([0-9]))"
 )
-_STYLE = re.compile(r"\\(?:left|right)(?![A-Za-z])")
-_SMALL_FRACTION = re.compile(r"\\[dt]frac(?![A-Za-z])")
+_LOOKS = re.compile(r"\\(?:left|right)(?![A-Za-z])|(?<=\\)[dt](?=frac(?![A-Za-z]))")
 
 
 def shortcut(answer: str, gold: str) -> bool | None:
@@ -48,6 +47,8 @@ def shortcut(answer: str, gold: str) -> bool | None:
 
 def without_e_notation(text: str) -> str:
     r"""The text with ``4.5e33`` as ``4.5 \times 10^{33}``, which Math-Verify reads, wherever it can mean nothing else."""
+    if "e" not in text and "E" not in text:
+        return text
     text = _SET_E_NOTATION.sub(r"\1e\2", text)
     return _SURE_E_NOTATION.sub(lambda parts: rf"{parts[1]} \times 10^{{{int(parts[2])}}}", text)
 
@@ -71,5 +72,5 @@ def _number(text: str) -> Decimal | None:
 
 def _plain(text: str) -> str:
     """The text without outer spaces, outer dollar signs and marks that only concern its looks."""
-    text = _SMALL_FRACTION.sub(r"\\frac", _STYLE.sub("", text.strip()))
+    text = _LOOKS.sub("", text.strip())
     return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text.count("$") == 2 else text
