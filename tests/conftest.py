@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Before anything reads them: what tests fetch or convert never goes into the user's own cache.
 HUB_CACHE = tempfile.TemporaryDirectory(prefix="luffy-tests-")
@@ -36,6 +39,41 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+class Kept:
+    """A grader that nobody but the end of the tests closes."""
+
+    def __init__(self, grader: Any) -> None:
+        self._grader = grader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._grader, name)
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave it open."""
+
+    def close(self) -> None:
+        """Leave it open."""
+
+
+@pytest.fixture(scope="session")
+def graders() -> Iterator[Callable[[float], Kept]]:
+    """The grader of each time limit, started where it is first needed."""
+    from luffy.rewards import Grader
+
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda limit: Kept(stack.enter_context(Grader(workers=1, time_limit_s=limit))))
+
+
+@pytest.fixture
+def shared_grader(monkeypatch, graders) -> None:
+    """Commands that are run in this process use one grader: each start of its own takes a second of processor time."""
+    for module in ("luffy.data.verification", "luffy.evaluation.scoring"):
+        monkeypatch.setattr(f"{module}.Grader", lambda *, time_limit_s, **_: graders(time_limit_s))
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from data_sets import run_script, trace, write_lines
 from luffy.data import text_rows
 from luffy.data.files import read_batches
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 GOOD = {"problem": "What is one plus one?", "generations": [trace("2")], "answer": "2"}
 PROMPT = {"role": "user", "content": "q"}
 

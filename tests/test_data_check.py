@@ -20,6 +20,8 @@ from luffy.data.verification import verifier
 from luffy.errors import InputError
 from luffy.tiny.tokenizer import build_tokenizer
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 GOOD_ROWS = 12
 
 

@@ -20,6 +20,8 @@ from luffy.data.source import SourceSpec, open_source
 from luffy.data.system_prompt import KEEP, NONE, system_rewriter
 from luffy.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 CHAT = [{"role": "user", "content": 'It\'s "1+1"?\nSay.'}, {"role": "assistant", "content": "\\boxed{2}"}]
 
 # What writers make of lists and chats, and what it says.

@@ -10,6 +10,8 @@ from data_sets import read_rows, run_script, trace, write_lines
 
 from luffy.data.overlap import EvaluationPrompts
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 LONG = (
     "A rectangular garden of 24 meters by 36 meters is surrounded by a path of equal width. If the area of the path is 496 "
     "square meters, how wide is the path?"

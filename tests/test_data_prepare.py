@@ -19,6 +19,8 @@ from luffy.data import merge, prepare
 from luffy.data.atomic import replacing
 from luffy.data.schema import arrow_schema
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 QUESTION = "What is one plus {}, in digits?"
 
 
@@ -219,7 +221,7 @@ runpy.run_path("data/prepare_train.py", run_name="__main__")
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
-    source = write_lines(tmp_path / "a.jsonl", [problem(n, trace(str(n + 1)), trace("x", str(n))) for n in range(200)])
+    source = write_lines(tmp_path / "a.jsonl", [problem(n, trace(str(n + 1)), trace("0", str(n))) for n in range(200)])
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(output: Path) -> subprocess.Popen:

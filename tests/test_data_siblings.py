@@ -15,6 +15,8 @@ from luffy.data.check import check_training_file
 from luffy.data.schema import arrow_schema
 from luffy.tiny.tokenizer import build_tokenizer
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 BENCHMARKS = Path(os.environ.get("LUFFY_BENCHMARKS", ROOT.parent / "shared" / "benchmarks"))
 
 

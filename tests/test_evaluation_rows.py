@@ -16,6 +16,8 @@ from luffy.evaluation.scoring import Scoring
 from luffy.evaluation.tables import make_tables
 from luffy.evaluation.write_report import ReportRequest, write_report
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 SCORED = {
     "benchmark": "math500", "problem": 0, "sample": 0, "prompt": "q", "response": "\\boxed{3}", "gold": "3", "answer": "3",
     "correct": True, "reason": "correct", "length": 5, "finish_reason": "stop",

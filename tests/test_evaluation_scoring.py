@@ -11,6 +11,8 @@ from luffy.evaluation.evaluate import score
 from luffy.evaluation.sample_log import SampleLog, read_rows
 from luffy.evaluation.scoring import Scoring
 
+pytestmark = pytest.mark.usefixtures("shared_grader")
+
 PLAIN = "Q\nAssistant:"
 THINKING = "Q\n<think>\n"
 

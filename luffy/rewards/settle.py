@@ -12,7 +12,7 @@ from luffy.rewards.choice import choice_answer, choice_label
 from luffy.rewards.characters import plain_characters
 from luffy.rewards.kinds import CHOICE, EXACT, KINDS, MATH, TINY
 from luffy.rewards.notation import reading_for, readings
-from luffy.rewards.shortcut import shortcut, without_e_notation
+from luffy.rewards.shortcut import is_number, shortcut, without_e_notation
 from luffy.rewards.statement import stated_value
 from luffy.rewards.verdict import Reason, Verdict, verdict
 
@@ -72,13 +72,14 @@ def settle(response: object, gold: object, *, kind: str, thought_gate: bool, tru
 
 
 def as_question(gold: object, kind: str) -> Comparison | None:
-    """The comparison that tells whether gold answers can be read as a whole; None where every text can (and none is empty).
+    """The comparison that tells whether gold answers can be read as a whole; None where that is clear, if any is there.
 
     Args:
         gold: the acceptable answer or answers.
         kind: one of ``luffy.rewards.kinds.KINDS``.
     """
     golds = tuple(without_e_notation(readings(boxed_answer(each) or each)[0]) for each in gold_answers(gold))
+    golds = tuple(gold for gold in golds if not is_number(gold))
     return Comparison("readable", "", golds) if kind == MATH and golds else None
 
 

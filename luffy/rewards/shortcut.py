@@ -45,6 +45,12 @@ def shortcut(answer: str, gold: str) -> bool | None:
     return None if None in numbers else numbers[0] == numbers[1]
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a plain or scientific number, or a fraction of integers: what can be read without algebra."""
+    text = _plain(text)
+    return _fraction(text) is not None or _number(text) is not None
+
+
 def without_e_notation(text: str) -> str:
     r"""The text with ``4.5e33`` as ``4.5 \times 10^{33}``, which Math-Verify reads, wherever it can mean nothing else."""
     if "e" not in text and "E" not in text:
