@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from luffy.data.row_lengths import measure_rows
 from luffy.errors import InputError
 from luffy.tiny.tokenizer import build_tokenizer
 from luffy.vllm_cpu import CPU_HEAD_SIZES
-from verl.mix_src import same_run
+from verl.mix_src import same_run, sft_preflight
 from verl.mix_src.held_out import make_definite, rows_held_out
 from verl.mix_src.preflight import inputs
 from verl.mix_src.preflight.lengths import check_sft
@@ -202,9 +203,27 @@ def test_what_the_engines_cannot_run(data, tmp_path):
         config = composed(write_model(tmp_path / name, **options), data, tmp_path / "run")
         with pytest.raises(InputError, match=says):
             inputs._model(config)
+    weights = tmp_path / "vocabulary" / "model.safetensors"
+    size = weights.stat().st_size
+    os.truncate(weights, size - 1)
+    with pytest.raises(InputError, match=f"model.safetensors: cut off, {size - 1} of {size} bytes; fetch it again"):
+        inputs._model(composed(weights.parent, data, tmp_path / "run"))
+    weights.write_text("<html>not found</html>")
+    with pytest.raises(InputError, match="not a safetensors file"):
+        inputs._model(composed(weights.parent, data, tmp_path / "run"))
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "heads" / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"1 of 2 weights files are missing \(model-00002-of-00002.safetensors\)"):
+        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
     (tmp_path / "heads" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="has no weights"):
         inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+    for file in (tmp_path / "heads").glob("*token*"):
+        file.unlink()
+    with pytest.raises(InputError, match="has no tokenizer .*; copy the base model's there"):
+        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+    with pytest.raises(InputError, match="has no tokenizer .*; copy the base model's there"):
+        sft_preflight.check_machine(composed(tmp_path / "heads", data, tmp_path / "run", config="sft"))
 
 
 def test_head_sizes_are_those_of_vllm():

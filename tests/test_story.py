@@ -22,7 +22,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from luffy.data.system_prompt import DEFAULT
 
-pytestmark = [pytest.mark.integration, pytest.mark.journey]
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"^## A run of your own\n.*?^```\n(?P<block>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -141,8 +141,6 @@ def test_a_run_of_your_own(checkout):
     again = paste(checkout, "MODEL=my_model\n" + train)
     assert "nothing left to do" in again and "Ray" not in again
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
-    refused = paste(checkout, f"MODEL=my_model\n{train} actor_rollout_ref.rollout.n=4 luffy.objective.gamma=0.3", code=2)
-    assert "actor_rollout_ref.rollout.n 8 -> 4" in refused and "luffy.objective.gamma 0.1 -> 0.3" in refused
 
     went_on = paste(checkout, f"MODEL=my_model\n{train} trainer.total_training_steps=4")
     assert "goes on after step 3" in went_on

@@ -100,7 +100,7 @@ def check_training_file(
 def _require_parquet(path: Path) -> None:
     find_files(path)
     if not path.is_file() or path.suffix.lower() != ".parquet":
-        raise InputError(f"{path} is no parquet file; make one with data/prepare_train.py")
+        raise InputError(f"{path} is no parquet file; make one with data/prepare_train.py (of held-out problems: data/prepare_eval.py --source)")
 
 
 def _kind(path: Path) -> str:

@@ -80,6 +80,38 @@ def find_model(name: str) -> ModelFiles:
     )
 
 
+def require_whole_weights(folder: Path) -> None:
+    """Refuse what a broken download leaves: a file that ends before the last tensor of its header, or shards that are not there.
+
+    Raises:
+        InputError: where a file is no safetensors file, is cut off, or is named by the index and not there.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            try:
+                length = int.from_bytes(file.read(8), "little")
+                tensors = json.loads(file.read(min(length, path.stat().st_size)))
+                end = max((each["data_offsets"][1] for name, each in tensors.items() if name != "__metadata__"), default=0)
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                raise InputError(f"{path}: not a safetensors file ({_first_line(error)}); fetch it again") from error
+        if path.stat().st_size < 8 + length + end:
+            raise InputError(f"{path}: cut off, {path.stat().st_size} of {8 + length + end} bytes; fetch it again")
+    for index in folder.glob("*.safetensors.index.json"):
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if missing := sorted(name for name in named if not (folder / name).is_file()):
+            raise InputError(f"{folder}: {len(missing)} of {len(named)} weights files are missing ({missing[0]}); fetch them again")
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Refuse a model folder without a tokenizer, for which transformers would make up an empty one.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise InputError(f"{folder}: has no tokenizer (one of {', '.join(TOKENIZERS)}); copy the base model's there")
+
+
 def load_tokenizer(model: ModelFiles) -> Any:
     """The model's Hugging Face tokenizer.
 
@@ -88,8 +120,7 @@ def load_tokenizer(model: ModelFiles) -> Any:
     """
     from transformers import AutoTokenizer
 
-    if not any((model.folder / name).is_file() for name in TOKENIZERS):  # transformers would make up an empty one
-        raise InputError(f"{model.folder}: has no tokenizer (one of {', '.join(TOKENIZERS)}); copy the base model's there")
+    require_tokenizer(model.folder)
     try:
         return AutoTokenizer.from_pretrained(model.folder)
     except (OSError, ValueError) as error:

@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from transformers import AutoTokenizer
 
 from luffy.data.check import check_layout
-from luffy.data.lengths import require_chat_tokenizer
 from luffy.errors import InputError
 from verl.mix_src.held_out import files_of, rows_held_out
 from verl.mix_src.preflight.lengths import check_sft
-from verl.mix_src.preflight.model import check_model
+from verl.mix_src.preflight.model import check_model, load_tokenizer
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.sft_dataset import DemonstrationDataset
 
@@ -81,8 +79,7 @@ def check_machine(config: DictConfig) -> int:
         rows_held_out(config)
     if not Path(config.model.path).is_dir():
         raise InputError(f"model.path={config.model.path} is not a folder; data/prepare_model.py makes one")
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    require_chat_tokenizer(tokenizer, config.model.path)
+    tokenizer = load_tokenizer(config.model.path, key="model.path")
     answers = config.trainer.device if config.data.val_files is not None else None  # vLLM answers held-out problems alone
     model = check_model(config.model.path, tokenizer, device=answers)
     steps = _steps(config, tokenizer)

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-from transformers import AutoConfig, AutoTokenizer
+from omegaconf import DictConfig, OmegaConf
 
 from luffy.data.check import check_layout
 from luffy.data.columnar import columns, row_count
@@ -15,7 +14,7 @@ from luffy.errors import InputError
 from luffy.traces import TARGET_PROBS
 from verl.mix_src.held_out import files_of, rows_held_out
 from verl.mix_src.preflight.lengths import Lengths, check_rl
-from verl.mix_src.preflight.model import check_model
+from verl.mix_src.preflight.model import check_model, load_tokenizer
 from verl.mix_src.preflight.problems import Check
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.rollout import luffy_config
@@ -47,36 +46,18 @@ def _val_files(config: DictConfig) -> None:
 
 
 def _model(config: DictConfig) -> None:
-    check_model(str(config.actor_rollout_ref.model.path), load_tokenizer(config), device=config.trainer.device)
+    check_model(str(config.actor_rollout_ref.model.path), _tokenizer(config), device=config.trainer.device)
 
 
-def load_tokenizer(config: DictConfig) -> Any:
-    """The tokenizer of the model that is trained.
-
-    Raises:
-        InputError: none there, or one that can neither render nor end a chat.
-    """
-    path = str(config.actor_rollout_ref.model.path)
-    if not Path(path).is_dir() and (path.count("/") != 1 or path.startswith((".", "/", "outputs/", "models/"))):
-        raise InputError(f"actor_rollout_ref.model.path={path} is not a folder; give a model folder or a hub name")
-    try:
-        model = AutoConfig.from_pretrained(path, trust_remote_code=config.data.trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=config.data.trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise InputError(f"no model and tokenizer at actor_rollout_ref.model.path={path}: {str(error).splitlines()[0]}") from error
-    if hasattr(model, "vision_config"):
-        raise InputError(f"{path} is a vision-language model, whose demonstrations would be read without their images: take a text model")
-    if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer of {path} has no EOS token, so no response could end: set eos_token in its tokenizer_config.json")
-    if not tokenizer.chat_template:
-        raise InputError(f"the tokenizer of {path} has no chat template: add chat_template.jinja to the model folder")
-    return tokenizer
+def _tokenizer(config: DictConfig) -> Any:
+    key = "actor_rollout_ref.model.path"
+    return load_tokenizer(str(OmegaConf.select(config, key)), key=key, trust_remote_code=config.data.trust_remote_code)
 
 
 def row_lengths(config: DictConfig) -> Lengths:
     """What the lengths of the data mean for the run; nothing where data or model are not there (others say so)."""
     try:
-        tokenizer = load_tokenizer(config)
+        tokenizer = _tokenizer(config)
         model = check_model(str(config.actor_rollout_ref.model.path), tokenizer, device=config.trainer.device)
         _check_layouts(config)
     except InputError:

@@ -5,9 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from transformers import AutoConfig, AutoTokenizer
+
+from luffy.data.lengths import require_chat_tokenizer
 from luffy.errors import InputError
-from luffy.evaluation.model_files import ModelFiles, find_model
+from luffy.evaluation.model_files import ModelFiles, find_model, require_tokenizer, require_whole_weights
 from luffy.vllm_cpu import CPU_HEAD_SIZES
+
+
+def load_tokenizer(path: str, *, key: str, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of the model that is trained.
+
+    Args:
+        path: a model folder or a hub name.
+        key: the config's, for the error.
+        trust_remote_code: as transformers takes it.
+
+    Raises:
+        InputError: none there, or one that can neither render nor end a chat; a vision-language model.
+    """
+    if Path(path).is_dir():
+        require_tokenizer(Path(path))
+    elif path.count("/") != 1 or path.startswith((".", "/", "outputs/", "models/")):
+        raise InputError(f"{key}={path} is not a folder; give a model folder or a hub name")
+    try:
+        model = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise InputError(f"no model and tokenizer at {key}={path}: {' '.join(str(error).split())[:400]}") from error
+    if hasattr(model, "vision_config"):
+        raise InputError(f"{path} is a vision-language model, whose demonstrations would be read without their images: take a text model")
+    require_chat_tokenizer(tokenizer, path)
+    return tokenizer
 
 
 def check_model(path: str, tokenizer: Any, *, device: str | None) -> ModelFiles | None:
@@ -22,11 +51,12 @@ def check_model(path: str, tokenizer: Any, *, device: str | None) -> ModelFiles 
         What is known of the model; None for a hub name.
 
     Raises:
-        InputError: no weights, a vocabulary smaller than the tokenizer's, or heads that the CPU's attention does not know.
+        InputError: no weights, or broken ones, a vocabulary smaller than the tokenizer's, or heads that the CPU's attention does not know.
     """
     if not Path(path).is_dir():
         return None
     model = find_model(path)
+    require_whole_weights(model.folder)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if model.vocabulary and highest >= model.vocabulary:
         raise InputError(
