@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luffy import figures
 from luffy.benchmarks import BENCHMARKS
 from luffy.errors import InputError
 from luffy.evaluation import report
@@ -143,14 +144,33 @@ def test_a_whole_report(tmp_path):
     )
     request = {"results": paths, "names": ["m", "m"], "output_dir": tmp_path / "out", "figures": True, "pass_k": 2}
     write_report(ReportRequest(**request, metrics=[metrics], shaping=True))
-    figures = ("lengths", "pass_at_k", "pass_over_temperature", "training", "shaping")
-    names = {"tables.md", "tables.csv", "tables.json"} | {f"{n}.{s}" for n in figures for s in ("png", "svg")}
+    drawings = ("lengths", "pass_at_k", "pass_over_temperature", "training", "shaping")
+    names = {"tables.md", "tables.csv", "tables.json"} | {f"{n}.{s}" for n in drawings for s in ("png", "svg")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert "| m (T=0.2) |" in (tmp_path / "out" / "tables.md").read_text()
     first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert first["lengths.png"].startswith(b"\x89PNG") and b"<svg" in first["lengths.svg"]
     write_report(ReportRequest(**request, metrics=[metrics], shaping=True))
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+
+
+def test_training_curves_are_of_the_rollouts_and_named_after_the_runs_folder(tmp_path, monkeypatch):
+    files = []
+    for name, values in (("mine", {"on_policy/reward": 0.0, "critic/score/mean": 0.125}), ("other", {"critic/score/mean": 0.5})):
+        (tmp_path / name).mkdir()
+        files.append(tmp_path / name / "metrics.jsonl")
+        files[-1].write_text(json.dumps({"step": 1, "data": values}) + "\n")
+    drawn = {}
+
+    def keep(drawing, path, formats):
+        (axis,) = drawing.axes
+        drawn.update({each.get_label(): list(each.get_ydata()) for each in axis.get_lines()})
+
+    monkeypatch.setattr(figures, "_save", keep)
+    write_report(ReportRequest(metrics=files, output_dir=tmp_path / "out"))
+    assert drawn == {"mine": [0.0], "other": [0.5]}  # the demonstrations' 1/8 is no reward of the policy
+    with pytest.raises(InputError, match="two of --metrics are called mine"):
+        write_report(ReportRequest(metrics=[files[0], files[0]], output_dir=tmp_path / "out"))
 
 
 def test_metrics_are_read_by_name(tmp_path):
@@ -160,7 +180,7 @@ def test_metrics_are_read_by_name(tmp_path):
     path.write_text('{"step": 1}\n[]\n')
     with pytest.raises(InputError, match="line 2 is not a JSON object with 'step'"):
         read_metrics(path)
-    with pytest.raises(InputError, match="none of actor/entropy"):
+    with pytest.raises(InputError, match="none of on_policy/entropy, actor/entropy"):
         plot_training({"r": {"x": [(0, 1)]}}, tmp_path / "t")
 
 

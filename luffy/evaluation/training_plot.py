@@ -10,10 +10,10 @@ from pathlib import Path
 from luffy.errors import InputError
 from luffy.figures import figure, legend, line, step_axis, value_axis
 
-CURVES = {  # metric of the training log, and the title of its panel
-    "actor/entropy": "Entropy",
-    "critic/score/mean": "Reward",
-    "response_length/mean": "Response length (tokens)",
+CURVES = {  # of each panel, the metric of the rollouts, or veRL's of all rows where a log has no other: demonstrations are no rollouts
+    "Entropy": ("on_policy/entropy", "actor/entropy"),
+    "Reward": ("on_policy/reward", "critic/score/mean"),
+    "Response length (tokens)": ("on_policy/response_length", "response_length/mean"),
 }
 
 
@@ -44,23 +44,26 @@ def read_metrics(path: str | Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def plot_training(runs: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], path: Path) -> None:
-    """Entropy, reward and response length over training; a line a run.
+    """Entropy, reward and response length of the rollouts over training; a line a run.
 
     Args:
         runs: by name what :func:`read_metrics` returned.
         path: where to save, without a suffix.
 
     Raises:
-        InputError: where no run has any of the three metrics.
+        InputError: where no run has any of the metrics.
     """
-    shown = {name: title for name, title in CURVES.items() if any(name in curves for curves in runs.values())}
-    if not shown:
-        raise InputError(f"the metrics files have none of {', '.join(CURVES)}")
-    with figure(path, panels=len(shown)) as axes:
-        for axis, (name, title) in zip(axes, shown.items(), strict=True):
-            for label, curves in runs.items():
-                if name in curves:
-                    line(axis, *zip(*curves[name], strict=True), label=label)
+    panels = {}
+    for title, names in CURVES.items():
+        found = {label: next((curves[name] for name in names if name in curves), None) for label, curves in runs.items()}
+        if lines := {label: points for label, points in found.items() if points}:
+            panels[title] = lines
+    if not panels:
+        raise InputError(f"the metrics files have none of {', '.join(name for names in CURVES.values() for name in names)}")
+    with figure(path, panels=len(panels)) as axes:
+        for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+            for label, points in lines.items():
+                line(axis, *zip(*points, strict=True), label=label)
             axis.set_title(title)
             step_axis(axis, "Step")
             value_axis(axis, "")

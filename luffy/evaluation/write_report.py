@@ -18,6 +18,8 @@ from luffy.evaluation.training_plot import plot_training, read_metrics
 
 logger = logging.getLogger(__name__)
 
+RUN_METRICS = "metrics.jsonl"  # in the folder of a run, whose name is the run's
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportRequest:
@@ -31,7 +33,7 @@ class ReportRequest:
         figures: draw response lengths, pass@k over k, and pass@k over temperature where several were run.
         pass_k: the k of pass@k over temperature.
         metrics: JSON-lines metrics of training runs, for the training curves.
-        metrics_names: a name for each of them; None takes the files' names.
+        metrics_names: a name for each of them, no two alike; None takes the files' names, of a run's ``metrics.jsonl`` its folder's.
         shaping: draw loss and gradient weight of the shaping functions.
         gamma: γ of p / (p + γ); a curve for each.
     """
@@ -66,6 +68,8 @@ def write_report(request: ReportRequest) -> None:
             _draw(results, request)
     if request.metrics:
         names = _names(request.metrics, request.metrics_names, "--metrics_names")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"two of --metrics are called {twice}, and one would hide the other; give --metrics_names")
         runs = {name: read_metrics(path) for name, path in zip(names, request.metrics, strict=True)}
         plot_training(runs, request.output_dir / "training")
     if request.shaping:
@@ -103,7 +107,7 @@ def _draw(results: Sequence[Result], request: ReportRequest) -> None:
 def _names(paths: Sequence[Path], names: Sequence[str] | None, flag: str) -> list[str]:
     names = names and [name.strip() for name in names]
     if names is None:
-        return [path.name.removesuffix(".jsonl") for path in paths]
+        return [path.resolve().parent.name if path.name == RUN_METRICS else path.name.removesuffix(".jsonl") for path in paths]
     if len(names) != len(paths):
         raise InputError(f"{flag} gives {len(names)} names for {len(paths)} files; give one for each, in their order")
     return list(names)
