@@ -1,4 +1,4 @@
-"""Check a data file before training: its columns, and every row; of a file that is not parquet, the rows as they would be read.
+"""Check a data file before training: its columns, and every row; JSON, CSV and Arrow as they would be read.
 
 Exit code 1 where there are errors, 2 where the file cannot be read.
 """
@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import Parser, explain_missing_packages, run
+from luffy.command_line import Parser, explain_missing_packages, positive, run
 
 explain_missing_packages()
 from luffy.data.check import check_training_file
@@ -37,7 +37,7 @@ def main() -> int:
         "--max-response-length", type=int, default=8192, help="tokens of (trace + EOS); default: %(default)s"
     )
     parser.add_argument("--kind", choices=("train", "eval", "sft"), help="default: found from the columns")
-    parser.add_argument("--limit", type=int, help="check this many rows only")
+    parser.add_argument("--limit", type=positive, help="check this many rows only")
     parser.add_argument(
         "--no-verify", action="store_true", help="do not ask the verifier about gold answers and traces"
     )

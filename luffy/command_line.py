@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ from luffy.errors import InputError
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+UNWRITABLE = (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,11 +43,18 @@ class Parser(argparse.ArgumentParser):
         return spelt.get(name.replace("_", "-"), name) + equals + value if name.startswith("--") else argument
 
 
+def positive(text: str) -> int:
+    """Read a whole number above 0, as the type of an option."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Run a command's ``main`` and exit with its code.
 
-    An :class:`~luffy.errors.InputError` becomes one ``error: ...`` line on stderr and exit code 2; Ctrl-C becomes
-    exit code 130. Every other exception keeps its traceback: it is a defect of the program.
+    An :class:`~luffy.errors.InputError` and a place that cannot be written become one ``error: ...`` line on stderr and
+    exit code 2; Ctrl-C becomes exit code 130. Every other exception keeps its traceback: it is a defect of the program.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the hub's client: a line for each of its requests otherwise
@@ -53,6 +62,12 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_BAD_INPUT)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {place}{error.strerror}; give another place, or make room there\n")
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")

@@ -275,6 +275,9 @@ def test_malformed_rows_can_be_dropped_and_counted(monkeypatch, tmp_path):
             ["--source", "SOURCE", "--tokenizer", "/no/tokenizer"],
             "--tokenizer /no/tokenizer does not exist",
         ),
+        ("prepare_train.py", ["--source", ""], "a source has no name"),
+        ("prepare_train.py", ["--source", "SOURCE", "--split", "train[:9]"], "of local files one whole split is read"),
+        ("check.py", ["SOURCE", "--limit", "0"], "--limit: '0' is not a whole number above 0"),
         ("prepare_train.py", ["--source", "SOURCE", "--eval-files", "none.parquet"], "none.parquet does not exist"),
         ("prepare_sft.py", ["--input", "none.parquet"], "none.parquet does not exist"),
         ("prepare_sft.py", ["--input", "SOURCE"], "is no parquet file"),
@@ -296,6 +299,30 @@ def test_wrong_options(monkeypatch, tmp_path, capsys, script, arguments, message
     )
     assert run_script(monkeypatch, script, *named, *target) == 2
     assert message in capsys.readouterr().err
+
+
+def test_what_is_read_is_never_written_over(monkeypatch, tmp_path, capsys):
+    source = write_lines(tmp_path / "a.jsonl", [GOOD])
+    output = tmp_path / "t.parquet"
+    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output) == 0
+    (tmp_path / "link.parquet").symlink_to(output)
+    before = {path: path.read_bytes() for path in (source, output)}
+    commands = [
+        (["prepare_train.py", "--source", source, "--output", source], "a.jsonl will be a parquet file"),
+        (["prepare_train.py", "--source", output, "--output", output], "t.parquet is what is read, and would be lost"),
+        (["prepare_train.py", "--source", output, "--output", tmp_path / "link.parquet"], "is what is read"),
+        (["prepare_sft.py", "--input", output, "--output", output], "t.parquet is what is read"),
+    ]
+    for command, message in commands:
+        assert run_script(monkeypatch, *command) == 2
+        assert message in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before} and (tmp_path / "link.parquet").is_symlink()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(monkeypatch, tmp_path, capsys):
+    source = write_lines(tmp_path / "a.jsonl", [GOOD])
+    assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", source / "t.parquet") == 2
+    assert "Not a directory; give another place" in capsys.readouterr().err
 
 
 def test_without_a_network_the_published_set_fails_within_seconds(monkeypatch, tmp_path, capsys):

@@ -163,6 +163,11 @@ def test_system_prompt_choices(tmp_path: Path):
     assert system_rewriter(KEEP)(bare, False) == bare
     assert system_rewriter(NONE)(chat, False) == bare
     assert system_rewriter("new")(chat, False)[0]["content"] == "new"
+    assert system_rewriter("True and/or false? Say which.")(chat, False)[0]["content"].startswith("True and/or")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xfe")
+    for choice, message in ((tmp_path / "no.txt", "is no file"), ("no.md", "is no file"), (tmp_path / "b.txt", "no text in UTF-8")):
+        with pytest.raises(InputError, match=message):
+            system_rewriter(str(choice))
     (tmp_path / "s.txt").write_text("from a file\n")
     assert system_rewriter(str(tmp_path / "s.txt"))(bare, True)[0]["content"] == "from a file"
     pq.write_table(pa.table({"prompt": [list(chat)]}), tmp_path / "s.parquet")

@@ -137,6 +137,28 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
         assert f"\n{row['reward_model']['ground_truth']}) right\n" in row["prompt"][-1]["content"] + "\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("math", {"problem": None}, "row 7 is no row of benchmark 'math' (ValueError('no text of a problem'))"),
+        ("math", {"answer": None}, "no gold answer but 'None'"),
+        ("math", {"answer": "proof"}, "no gold answer but 'proof'"),
+        ("gpqa", {"Incorrect Answer 2": None}, "a question or option that is no text"),
+        ("arc_c", {"answerKey": "E"}, "'E' is not in list"),
+        ("mmlu_pro", {"options": ["1", "2"]}, "row 7 is no row of benchmark 'mmlu_pro'"),
+    ],
+)
+def test_a_row_without_question_or_answer_is_no_row_of_a_benchmark(monkeypatch, tmp_path, capsys, name, change, message):
+    path = local_copy(tmp_path, name, SOURCES[name].count)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    write_lines(path, [row | (change if number == 7 else {}) for number, row in enumerate(rows)])
+    folder = tmp_path / "out"
+    command = ["prepare_eval.py", "--benchmarks", name, "--local", f"{name}={path}", "--output-folder", folder]
+    assert run_script(monkeypatch, *command) == 2
+    assert message in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_the_validation_file_alone(monkeypatch, tmp_path):
     names = ("aime", "aime25", "amc")
     copies = [f"{name}={local_copy(tmp_path, name, SOURCES[name].count)}" for name in names]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from luffy.errors import InputError
 
 
 @contextlib.contextmanager
@@ -28,3 +30,15 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_new_parquet(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output whose name says another format, or that is one of the files it is made from.
+
+    Raises:
+        InputError: for such an output.
+    """
+    if output.suffix.lower() != ".parquet":
+        raise InputError(f"{output} will be a parquet file; give it a name that ends with .parquet")
+    if output.exists() and any(each.exists() and output.samefile(each) for each in inputs):
+        raise InputError(f"{output} is what is read, and would be lost; give the output another name")

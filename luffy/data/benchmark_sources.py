@@ -62,7 +62,8 @@ def _arc(row: Mapping[str, Any], seed: str) -> tuple[str, str]:
 
 
 def _mmlu_pro(row: Mapping[str, Any], seed: str) -> tuple[str, str]:
-    return _with_options(row["question"], row["options"]), row["answer"]
+    options, answer = row["options"], row["answer"]
+    return _with_options(row["question"], options), LETTERS[LETTERS[: len(options)].index(answer)]
 
 
 def _gpqa(row: Mapping[str, Any], seed: str) -> tuple[str, str]:
@@ -75,6 +76,8 @@ def _gpqa(row: Mapping[str, Any], seed: str) -> tuple[str, str]:
 
 def _with_options(question: str, options: Sequence[str]) -> str:
     """Question and options as in the original's files, which ask for the letter in GPQA alone."""
+    if not all(isinstance(text, str) for text in (question, *options)):
+        raise ValueError("a question or option that is no text")
     return f"{question}\n\n" + "".join(f"{letter}) {option}\n" for letter, option in zip(LETTERS, options, strict=False))
 
 

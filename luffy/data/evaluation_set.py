@@ -14,6 +14,7 @@ from luffy.data.atomic import replacing
 from luffy.data.benchmark_sources import SOURCES, VALIDATION, BenchmarkSource
 from luffy.data.files import columns_of, find_files, read_batches
 from luffy.data.layout import ABILITY
+from luffy.data.sentinels import is_sentinel
 from luffy.data.system_prompt import SystemRewriter
 from luffy.errors import InputError
 from luffy.progress import Bar
@@ -110,6 +111,7 @@ def _read(source: BenchmarkSource, file: Path, seed: int) -> Iterator[tuple[str,
                 if own and row[schema.DATA_SOURCE] != source.name:
                     continue
                 problem = _own_problem(row) if own else source.read(row, f"{seed}-{number}")
+                _require_texts(*problem)
             except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
                 raise InputError(
                     f"{file} row {number} is no row of benchmark '{source.name}' ({error!r}); mend or fetch it again"
@@ -117,6 +119,13 @@ def _read(source: BenchmarkSource, file: Path, seed: int) -> Iterator[tuple[str,
             if not own or problem not in seen:
                 yield problem
             seen.add(problem)
+
+
+def _require_texts(question: Any, gold: Any) -> None:
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("no text of a problem")
+    if not isinstance(gold, str) or not gold.strip() or is_sentinel(gold):
+        raise ValueError(f"no gold answer but {gold!r:.60}")
 
 
 def _own_problem(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from luffy.benchmarks import BENCHMARKS, plain_name
 from luffy.data import schema
-from luffy.data.atomic import replacing
+from luffy.data.atomic import replacing, require_new_parquet
 from luffy.data.example import Example
 from luffy.data.files import columns_of
 from luffy.data.source import SourceSpec, open_source
@@ -44,6 +44,7 @@ def write_own_set(spec: SourceSpec, folder: Path, *, name: str, system: SystemRe
     if path.exists() and TARGET in columns_of(path):
         raise InputError(f"--name {name}: {path} is a training set, which would be lost; give your held-out set another name")
     source = open_source(spec, system=system, traces=False)
+    require_new_parquet(path, source.files)
     named = schema.DATA_SOURCE in source.layout.optional
     rows: list[dict[str, Any]] = []
     empty: list[str] = []

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from luffy.data import reasons
-from luffy.data.atomic import replacing
+from luffy.data.atomic import replacing, require_new_parquet
 from luffy.data.example import Example
 from luffy.data.files import Batch, Row
 from luffy.data.filtering import Drop, Filter, FilterOptions, Judged
@@ -68,8 +68,9 @@ def prepare(sources: Sequence[Source], output: Path, row_filter: Filter, options
         The report, which is also written beside the output.
 
     Raises:
-        InputError: where a source is broken, nothing is left, or prompts are in an evaluation set against the options.
+        InputError: where the output is no new parquet file, a source is broken, nothing is left, or prompts are in an evaluation set against the options.
     """
+    require_new_parquet(output, [file for source in sources for file in source.files])
     with WorkFolder(output, _manifest(sources, options), restart=options.restart) as work:
         origins = _filter_into_shards(sources, row_filter, work, options)
         plan = plan_merge(work, len(origins), options.merge)

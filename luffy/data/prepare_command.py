@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from luffy.command_line import Parser
+from luffy.command_line import Parser, positive
 from luffy.data.filtering import Filter, FilterOptions
 from luffy.data.layout import ColumnNames
 from luffy.data.lengths import TokenCounter, load_tokenizer
@@ -87,7 +87,7 @@ def _add_source_arguments(parser: argparse.ArgumentParser, *, source: list[str],
     add("--tokenizer", help="folder or hub name; without it lengths are not checked")
     add(
         "--max-prompt-length",
-        type=_positive,
+        type=positive,
         default=1024,
         help="tokens of the rendered prompt; default: %(default)s (the paper's)",
     )
@@ -110,7 +110,7 @@ def _add_source_arguments(parser: argparse.ArgumentParser, *, source: list[str],
         "the whole problem, within other sentences or not; default: %(default)s",
     )
     add("--drop-malformed", action="store_true", help="leave out rows with values of a wrong type, instead of stopping")
-    add("--max-samples", type=_positive, help="write at most this many prompts")
+    add("--max-samples", type=positive, help="write at most this many prompts")
     add("--shuffle", action="store_true", help="write prompts in random order")
     add("--seed", type=int, default=0, help="of the order; default: %(default)s")
     add("--dry-run", action="store_true", help="write the report alone")
@@ -123,11 +123,11 @@ def _add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     add("--teacher", nargs="+", default=[UNKNOWN_SOURCE], help="who wrote the traces, one for all sources or one each")
     add(
         "--max-response-length",
-        type=_positive,
+        type=positive,
         default=8192,
         help="tokens of (trace + EOS); default: %(default)s (the paper's)",
     )
-    add("--max-traces", type=_positive, help="keep at most this many traces a prompt")
+    add("--max-traces", type=positive, help="keep at most this many traces a prompt")
     add("--no-think-tags", action="store_true", help="accept traces without <think> and </think>")
     add(
         "--no-filter",
@@ -142,7 +142,7 @@ def _add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep-unreadable", action="store_true", help="keep rows whose gold answer the verifier cannot read")
     add(
         "--num-workers",
-        type=_positive,
+        type=positive,
         default=os.cpu_count() or 1,
         help="verifier processes; default: the cores (%(default)s)",
     )
@@ -265,13 +265,6 @@ def _settings(
         "evaluation": evaluation.fingerprint(),
         "excluded": digest("".join(sorted(key.hex() for key in excluded))).hex(),
     }
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
-    return number
 
 
 def _share(text: str) -> float:

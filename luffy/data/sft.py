@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luffy.data import columnar, schema
-from luffy.data.atomic import replacing
+from luffy.data.atomic import replacing, require_new_parquet
 from luffy.data.check import check_layout
 from luffy.data.files import columns_of, read_batches
 from luffy.errors import InputError
@@ -35,6 +35,7 @@ def write_sft_set(training_file: Path, output: Path) -> int:
         InputError: where the training file has another layout, or no trace at all.
     """
     check_layout(training_file)
+    require_new_parquet(output, [training_file])
     columns = schema.arrow_schema("sft")
     rows, written = _rows(training_file), 0
     with replacing(output) as path, pq.ParquetWriter(path, columns, compression="zstd", use_dictionary=False) as writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ DEFAULT = (
     "in \\boxed{}."
 )
 KEEP, NONE = "keep", "none"
+_PATH = re.compile(r"\S*/\S*|\S+\.(?:txt|md|parquet)")
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +49,18 @@ def message_text(choice: str) -> str:
     """The message that a choice names: of a parquet file's first prompt, the text of another file, or the choice itself.
 
     Raises:
-        InputError: for a parquet file without a system message.
+        InputError: for a file that is not there, is no text, or as parquet has no system message.
     """
     path = Path(choice)
     if len(choice) > 255 or not path.is_file():
+        if _PATH.fullmatch(choice):
+            raise InputError(f"--system-prompt {choice} is no file; give a file that is there, or the message itself")
         return choice
     if path.suffix != ".parquet":
-        return path.read_text(encoding="utf-8").strip()
+        try:
+            return path.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is no text in UTF-8 (--system-prompt); give a text or parquet file") from error
     system = first_system_message(path)
     if system is None:
         raise InputError(f"the first prompt of {path} has no system message (--system-prompt)")

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from luffy.command_line import Parser
+from luffy.command_line import Parser, positive
 from luffy.errors import InputError
 from luffy.evaluation.engine import Sampling
 from luffy.evaluation.job import Evaluation
@@ -182,10 +182,3 @@ def read_evaluation(arguments: argparse.Namespace) -> Evaluation:
         gpu_memory_utilization=arguments.gpu_memory_utilization,
         enforce_eager=arguments.enforce_eager,
     )
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
