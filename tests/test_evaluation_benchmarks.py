@@ -94,6 +94,9 @@ def test_problems_in_json_are_read_and_broken_text_is_its_row(tmp_path):
     (tmp_path / "q.jsonl").write_text(json.dumps(make_row()) + '\n{"data_source": "math"}\n')
     with pytest.raises(InputError, match="row 1: column 'prompt' must be a list"):
         load_problems(tmp_path / "q.jsonl")
+    (tmp_path / "q.jsonl").write_text(json.dumps(make_row(question="cut \ud83d")) + "\n")
+    with pytest.raises(InputError, match="row 0: the prompt holds half a character"):
+        load_problems(tmp_path / "q.jsonl")
     table = pa.Table.from_pylist([make_row()] * 2)
     sources = pa.array([b"math", b"\xed\xa0\xbd"], pa.binary()).view(pa.string())
     pq.write_table(table.set_column(table.schema.get_field_index("data_source"), "data_source", sources), tmp_path / "r.parquet")

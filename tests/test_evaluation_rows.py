@@ -316,6 +316,12 @@ def test_names_with_signs_of_markdown_and_mathematics(tmp_path):
     assert plot_lengths([result], tmp_path / "lengths") and "$\\frac$|x_1" in (tmp_path / "lengths.svg").read_text()
 
 
+def test_half_a_character_and_a_manifest_that_is_odd_are_no_traceback(tmp_path):
+    path = result_of(tmp_path / "r.jsonl", model="M", temperature=["0.6"], rows=[{**SCORED, "reason": "\ud83d"}])
+    write_report(ReportRequest(results=[path], names=["\ud83d"], output_dir=tmp_path / "report", published=True))
+    assert "\\ud83d" in (tmp_path / "report" / "tables.md").read_text()
+
+
 def test_a_folder_is_no_result(tmp_path):
     with pytest.raises(InputError, match="is a folder; give the JSONL files in it"):
         read_result(tmp_path)

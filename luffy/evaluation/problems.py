@@ -125,7 +125,12 @@ def _identity(row: dict[str, Any], where: str) -> tuple[str, str, str]:
     if not is_gold(gold):
         raise InputError(f"{where}: no gold answer; 'reward_model' must hold 'ground_truth'")
     chat = [{"role": message["role"], "content": message["content"]} for message in messages]
-    return source, json.dumps(chat, ensure_ascii=False), json.dumps(gold)
+    text = json.dumps(chat, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: the prompt holds half a character ({error.reason}); mend it where it was cut") from error
+    return source, text, json.dumps(gold)
 
 
 def is_gold(value: Any) -> bool:

@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{path}: cannot write ({error.strerror}); give another place or make room") from error
 

@@ -130,7 +130,8 @@ class Result:
     @property
     def temperature(self) -> float | None:
         """Sampling temperature of the run, where its manifest says."""
-        return self.parameters.get(manifest.GENERATION, {}).get("temperature")
+        found = self.parameters.get(manifest.GENERATION, {}).get("temperature")
+        return found if isinstance(found, (int, float)) else None
 
     @property
     def columns(self) -> dict[Benchmark, BenchmarkResult]:
