@@ -237,6 +237,16 @@ def test_one_model_under_two_paths_is_one_row(tmp_path):
     assert merged.benchmarks.keys() == {"math500", "aime24"}
 
 
+def test_one_row_of_files_asked_in_different_ways_is_said(tmp_path, caplog):
+    other = [{**SCORED, "benchmark": "aime24"}]
+    a = result_of(tmp_path / "a" / "r.jsonl", model="A", template="own", max_tokens=8192)
+    b = result_of(tmp_path / "b" / "r.jsonl", model="A", template="own", max_tokens=8192, rows=other)
+    assert len(merge([read_result(a), read_result(b)])) == 1 and not caplog.text
+    c = result_of(tmp_path / "c" / "r.jsonl", model="A", template="qwen", max_tokens=64, rows=other)
+    assert len(merge([read_result(a), read_result(c)])) == 1
+    assert "in different ways (template 'own' and 'qwen', max_tokens 8192 and 64)" in caplog.text
+
+
 def test_files_that_nobody_says_are_of_one_model(tmp_path):
     a = result_of(tmp_path / "a" / "r.jsonl")
     b = result_of(tmp_path / "b" / "r.jsonl", rows=[{**SCORED, "benchmark": "aime24"}])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,13 @@ from luffy.evaluation.estimators import Interval, mean_interval, pass_at_k
 from luffy.evaluation.sample_log import numbered_rows
 from luffy.evaluation.sample_row import ScoredSample, read_scored
 
+logger = logging.getLogger(__name__)
+
+# What files of one row should have in common, by part of the manifest.
+WAYS = {
+    manifest.GENERATION: ("template", "remove_system", "top_p", "max_tokens"),
+    manifest.SCORING: ("thought_gate", "add_think_before_answer", "add_oat_evaluate", "any_true"),
+}
 MODEL_COLUMNS = ("model", "model_name", "model_path", "model_id")  # of other programs' lines
 TRUNCATED = ("length", "prompt_too_long")
 
@@ -236,9 +244,25 @@ def _joined(first: Result, second: Result) -> Result:
     both = sorted(titles | (first.benchmarks.keys() & second.benchmarks.keys()))
     if both:
         raise InputError(f"'{first.name}' has {', '.join(both)} in two files; give each its own name with --names")
+    ways = list(_different_ways(first.parameters, second.parameters))
+    if ways:
+        logger.warning(
+            "'%s' is one row of files that were asked or judged in different ways (%s); give them different --names to keep "
+            "them apart",
+            first.name,
+            ", ".join(ways),
+        )
     return replace(
         first,
         files=(*first.files, *second.files),
         benchmarks={**first.benchmarks, **second.benchmarks},
         absent={**first.absent, **second.absent},
     )
+
+
+def _different_ways(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for part, names in WAYS.items():
+        one, other = ours.get(part, {}), theirs.get(part, {})
+        for name in names:
+            if name in one and name in other and one[name] != other[name]:
+                yield f"{name} {one[name]!r} and {other[name]!r}"
