@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -74,6 +76,18 @@ def test_weight_sync_sockets_are_named_as_known() -> None:
     assert get_rollout_class("vllm") is MixServerAdapter
     for source in (ServerAdapter.__init__, vLLMColocateWorkerExtension._get_zmq_handle):
         assert "ipc:///tmp/rl-colocate-zmq-{job_id}-replica-{" in inspect.getsource(source)
+
+
+def test_weights_that_cannot_be_received_end_the_process() -> None:
+    """The sender would wait for ever; the watch sees that the engine ended, and the log says why."""
+    program = (
+        "from verl.mix_src.weight_sync import MixWorkerExtension as Extension\n"
+        "try:\n    Extension.update_weights_from_ipc(object.__new__(Extension))\n"
+        "finally:\n    print('the sender waits')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "the sender waits" not in done.stdout
+    assert "Traceback (most recent call last):" in done.stderr and "AttributeError" in done.stderr
 
 
 PATCHED = {

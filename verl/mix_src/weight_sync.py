@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import traceback
 from typing import Any
 
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
@@ -20,6 +23,15 @@ class MixServerAdapter(ServerAdapter):
 
 class MixWorkerExtension(vLLMColocateWorkerExtension):
     """The receiving end, in a vLLM worker; ``rollout.engine_kwargs.vllm.worker_extension_cls`` names it."""
+
+    def update_weights_from_ipc(self, *args: Any, **kwargs: Any) -> None:
+        """Receive one full set of weights. A failure ends the process: the sending end has no time limit and would wait for ever."""
+        try:
+            super().update_weights_from_ipc(*args, **kwargs)
+        except Exception:
+            traceback.print_exc()  # for the run's log, where what failed first is looked for
+            sys.stderr.flush()
+            os._exit(1)
 
     def _get_zmq_handle(self) -> str:
         return own_socket(super()._get_zmq_handle())
