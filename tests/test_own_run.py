@@ -198,9 +198,14 @@ def test_sft_samples_that_are_too_long(model, data, tmp_path):
 def test_what_the_engines_cannot_run(data, tmp_path):
     for name, options, says in (
         ("heads", {"heads": 4}, "has attention heads of 16 numbers; vLLM's CPU attention knows 32, 64"),
+        ("headless", {}, "is a Qwen2Model, which has no head that predicts tokens"),
         ("vocabulary", {"vocabulary": 100}, "the tokenizer of .* has ids up to 261, but the model's vocabulary has 100"),
     ):
-        config = composed(write_model(tmp_path / name, **options), data, tmp_path / "run")
+        folder = write_model(tmp_path / name, **options)
+        if name == "headless":
+            text = (folder / "config.json").read_text()
+            (folder / "config.json").write_text(text.replace("Qwen2ForCausalLM", "Qwen2Model"))
+        config = composed(folder, data, tmp_path / "run")
         with pytest.raises(InputError, match=says):
             inputs._model(config)
     weights = tmp_path / "vocabulary" / "model.safetensors"

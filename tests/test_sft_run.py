@@ -105,6 +105,15 @@ def test_what_is_missing_is_one_line(model, data, overrides, message):
         sft_preflight.check_machine(composed(*machine_overrides(model, data), *overrides))
 
 
+def test_all_that_is_missing_is_said(model, data, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    overrides = ["trainer.device=cuda", "trainer.n_gpus_per_node=64", "model.path=absent", f"data.train_files={tmp_path}/rows.jsonl"]
+    _, (gpus, file, folder) = sft_preflight.examine(composed(*machine_overrides(model, data), *overrides))
+    assert "this machine has" in gpus and "rows.jsonl is no parquet file; make one with" in file and "absent is not a folder" in folder
+    _, (steps, length) = sft_preflight.examine(composed(*machine_overrides(model, data), "data.train_batch_size=16", "data.max_length=9"))
+    assert "no step is possible" in steps and "data.max_length=9 tokens" in length
+
+
 def test_held_out_metrics_join_the_steps(tmp_path):
     files = SftFiles(tmp_path)
     files.metrics.write_text('{"step": 1, "data": {"loss": 2.0}}\n{"step": 2, "data": {"loss": 1.0}}\n')

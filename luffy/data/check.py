@@ -97,7 +97,8 @@ def check_training_file(
     return sorted(findings, key=lambda found: -1 if found.row is None else found.row)
 
 
-def _require_parquet(path: Path) -> None:
+def require_parquet(path: Path) -> None:
+    """Raise InputError where a file is not there or is no parquet file."""
     find_files(path)
     if not path.is_file() or path.suffix.lower() != ".parquet":
         raise InputError(f"{path} is no parquet file; make one with data/prepare_train.py (of held-out problems: data/prepare_eval.py --source)")
@@ -109,7 +110,7 @@ def _kind(path: Path) -> str:
 
 
 def _layout_findings(path: Path, kind: str) -> Iterator[Finding]:
-    _require_parquet(path)
+    require_parquet(path)
     columns_of(path)
     actual = columnar.read_schema(path)
     for column in schema.LAYOUTS[kind]:

@@ -55,11 +55,7 @@ def show_rl(config: DictConfig, problems: list[str]) -> None:
 def show_sft(config: DictConfig) -> None:
     """Print what supervised fine-tuning would run, and what is missing here."""
     data, trainer = config.data, config.trainer
-    problems = []
-    try:
-        sft_preflight.check_machine(config)
-    except InputError as error:
-        problems.append(str(error))
+    _, problems = sft_preflight.examine(config)
     rows = {
         "experiment": trainer.experiment_name,
         "model": config.model.path,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
 
-from luffy.data.check import check_layout
+from luffy.data.check import check_layout, require_parquet
 from luffy.errors import InputError
+from luffy.evaluation.model_files import find_model
 from verl.mix_src.held_out import files_of, rows_held_out
 from verl.mix_src.preflight.lengths import check_sft
 from verl.mix_src.preflight.model import check_model, load_tokenizer
+from verl.mix_src.preflight.problems import found_by
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.sft_dataset import DemonstrationDataset
 
@@ -55,37 +58,65 @@ def check_config(config: DictConfig) -> None:
 
 
 def check_machine(config: DictConfig) -> int:
-    """Check files, model and GPUs.
-
-    Returns:
-        The number of optimizer steps of the run.
+    """The number of optimizer steps of the run.
 
     Raises:
-        InputError: where this machine lacks what the config asks for.
+        InputError: the first of what :func:`examine` finds.
     """
+    steps, problems = examine(config)
+    if problems:
+        raise InputError(problems[0])
+    return steps
+
+
+def examine(config: DictConfig) -> tuple[int, list[str]]:
+    """The number of optimizer steps of the run, and what this machine lacks of files, model and GPUs: a line each."""
+    problems = list(found_by((_gpus, _files, _model), config))
+    if problems:
+        return 0, problems
+    steps = 0
+    try:
+        steps = _steps(config, _tokenizer(config))
+    except InputError as error:
+        problems.append(str(error))
+    return steps, list(dict.fromkeys([*problems, *found_by((_lengths,), config)]))
+
+
+def _gpus(config: DictConfig) -> Iterator[str]:
     wanted, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
     if config.trainer.device != "cpu" and wanted > found:
-        raise InputError(
+        yield (
             f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; "
             "lower it, or run the embedded example with profile=cpu"
         )
-    for key in ("train_files", "val_files"):
-        for file in files_of(config.data[key]):
-            if not Path(file).is_file():
-                raise InputError(f"data.{key}={file} is not a file")
+
+
+def _files(config: DictConfig) -> Iterator[str]:
+    missing = [f"data.{key}={file}" for key in ("train_files", "val_files") for file in files_of(config.data[key]) if not Path(file).is_file()]
+    yield from (f"{each} is not a file" for each in missing)
+    if missing:
+        return
+    for file in files_of(config.data.train_files):
+        require_parquet(Path(file))
     for file in files_of(config.data.val_files):
         check_layout(file, "eval")
     if config.data.val_files == AUTO:
         rows_held_out(config)
+
+
+def _model(config: DictConfig) -> None:
     if not Path(config.model.path).is_dir():
         raise InputError(f"model.path={config.model.path} is not a folder; data/prepare_model.py makes one")
-    tokenizer = load_tokenizer(config.model.path, key="model.path")
     answers = config.trainer.device if config.data.val_files is not None else None  # vLLM answers held-out problems alone
-    model = check_model(config.model.path, tokenizer, device=answers)
-    steps = _steps(config, tokenizer)
-    for problem in check_sft(config, tokenizer, model.positions).problems():
-        raise InputError(problem)
-    return steps
+    check_model(config.model.path, _tokenizer(config), device=answers)
+
+
+def _lengths(config: DictConfig) -> Iterator[str]:
+    return check_sft(config, _tokenizer(config), find_model(config.model.path).positions).problems()
+
+
+def _tokenizer(config: DictConfig) -> Any:
+    return load_tokenizer(config.model.path, key="model.path")
 
 
 def _steps(config: DictConfig, tokenizer: Any) -> int:
