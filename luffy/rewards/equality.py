@@ -241,10 +241,11 @@ def same_solutions(gold: Basic, answer: Basic) -> bool:
         gold: an inequality, several (``x < 1, x > 3``), a set, or a symbol that is in a set.
         answer: likewise.
     """
-    found = solutions(gold), solutions(answer)
-    if None in found or len({symbol for symbol, _ in found} - {None}) > 1:
+    one = solutions(gold)
+    other = one and solutions(answer)
+    if not other or len({one[0], other[0]} - {None}) > 1:
         return False
-    (_, mine), (_, its) = found
+    mine, its = one[1], other[1]
     return not mine.is_empty and bool(mine == its or _compare_any_sets(mine, its, 6, 15))
 
 
