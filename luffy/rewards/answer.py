@@ -31,16 +31,16 @@ _ASSIGNED = re.compile(rf"({_NAME})\s*&?\s*=\s*(?:&|\$|\\[(\[]|\s)*$")
 _JOINTS = tuple(
     re.compile(pattern)
     for pattern in (
-        r"[\s$,;&~*_`|]|\.(?=\s*\n)|<br ?/?>",
+        r"[\s$,;&*_`|\u2022]|~(?!~)|\.(?=\s*\n)|<br ?/?>",
         rf"{_NAME}\s*\$?\s*(?:&?\s*=|is\b)",
         r"\\(?:[()\[\],;:!> ]|\\(?:\[[^\]]{0,10}\])?|(?:q?quad|hfill?|(?:thin|med|thick|en)space|enskip|newline|par|cr|hline|lor|vee|land|wedge)(?![A-Za-z])|&|hspace\*?\{[^{}]*\})",
         _AND,
-        rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{[\s,;~]*(?:{_AND})?[\s,;~]*\}}|\{{\\rm\s+{_AND}\s*\}}",
+        rf"\\(?:text|mathrm|textbf|textrm|textit|mbox|hbox)\s*\{{(?:[\s,;~]|\\q?quad)*(?:{_AND})?(?:[\s,;~]|\\q?quad)*\}}|\{{\\rm\s+{_AND}\s*\}}",
     )
 )
 _NUMBERING = r"(?:[0-9]{1,2}|[a-hA-H]|[ivxIVX]{1,4}|[\u2460-\u2473])"
 _ITEM_MARK = re.compile(
-    r"[-*+\u2022]\s+"
+    r"(?:[-*+\u2022]|\\item)\s+"
     rf"|(?:\*\*|#+ )?\(?{_NUMBERING}(?:[.):]\)?|(?<=[\u2460-\u2473]))(?:\*\*)?:?\s*"
     rf"|(?:\*\*|#+ )?(?:Part|Case|Question|Problem|Subproblem|Root|Solution|Answer|For)\s*\(?{_NUMBERING}\)?(?![A-Za-z])\s*[:.)]?\s*(?:\*\*)?:?\s*"
     r"|第[一二三四五六0-9]+(?:问|题|小题|部分)\s*:?\s*"

@@ -16,7 +16,7 @@ READ_CHARS = 50_000
 """How much of the end of a response is read."""
 
 _LOOKS = (
-    (re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:rm|bf|it|sf|tt|normal)|boldsymbol|bm|[mh]box|underline|emph)\s*(?=\{)"), ""),
+    (re.compile(r"\\(?:text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:rm|bf|it|sf|tt|normal|cal|bb)|boldsymbol|bm|[mh]box|underline|emph)\s*(?=\{)"), ""),
     (re.compile(r"\\(?:bf|rm|it|displaystyle|large|Large|huge|Huge|bfseries|mathrm|mathbf)(?![A-Za-z])\s*"), ""),
     (re.compile(r"\\(?:text|math)?color\s*\{[^{}]*\}"), ""),
     (re.compile(r"\\(?:left|right)(?![A-Za-z])"), ""),
@@ -50,8 +50,8 @@ _PICKED = re.compile(
     r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
 )
-_BARE_LINE = re.compile(r"[\s#*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*")
-_LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*)[*_]*\s+\S.*", re.DOTALL)
+_BARE_LINE = re.compile(r"[-\s#>*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*")
+_LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*|\s-+(?=\s[A-Za-z]{3}))[*_]*\s+\S.*", re.DOTALL)
 _OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
 
 

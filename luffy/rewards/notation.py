@@ -80,7 +80,7 @@ _LOOKS = _rules(
     (r"\{\s*([^{}\\]{1,40}?)\s*\\choose\s*([^{}\\]{1,40}?)\s*\}", r"\\binom{\1}{\2}"),
     (r"\\textdollar(?:\{\}|(?![A-Za-z]))\s*|\\dollar(?![A-Za-z])\s*", r"\\$"),
     (r"(?<=[0-9])\s?\^\s?(?:\{\s?\\text\{\s?o\s?\}\s?\}|\\text\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))", r"^\\circ"),
-    (r"!=", r"\\neq "),
+    (r"!=|\\not ?=", r"\\neq "),
     (r"<=", r"\\leq "),
     (r">=", r"\\geq "),
     (r"\+/-", r"\\pm "),
@@ -128,12 +128,12 @@ def _fraction(value: Fraction) -> str:
 
 
 def _dotted(found: re.Match[str]) -> str:
-    """``0.1666...`` where the last digits repeat three times (a period of three digits or more: twice), else as it is."""
+    """``0.1666...`` where the last digits repeat three times (a period of two digits or more: twice), else as it is."""
     digits = found[2]
     for fixed in range(min(5, len(digits))):
         for length in range(1, (len(digits) - fixed) // 2 + 1):
             period, rest = digits[fixed : fixed + length], digits[fixed:]
-            if len(rest) >= length * (3 if length < 3 else 2) and (period * len(rest)).startswith(rest):
+            if len(rest) >= length * (3 if length == 1 else 2) and (period * len(rest)).startswith(rest):
                 return _recurring(found[1], digits[:fixed], period)
     return found[0]
 

@@ -73,10 +73,12 @@ _POWER = r"\^\s*\{?\s*-?[0-9]\s*\}?"
 _BETWEEN = rf"\\cdot|\\times|{_POWER}|\}}|[/*.\s()\-,]"
 _INNER = r"(?:[^{}0-9]|\^-?[0-9])*"
 _IN_TEXT = rf"{_TEXT}\{{(?P<first>{_INNER})\}}(?:{_TEXT}\{{{_INNER}\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
-_BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|sq|cu|[^\W\d_]{{3,}}|[A-Za-z](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
-_SIGNED = r"(?:\\?%(?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
+_BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|sq|cu|[^\W\d_]{{3,}}|[mgshlLJNWVAKC](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
+_SIGNED = r"(?:\\Omega(?![A-Za-z])|\\mu\s*\\text\s*\{\s*[A-Za-z]{1,3}\s*\}|\\?%(?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
 _QUANTITY = re.compile(rf"(?P<number>.*?[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
-_FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}\s*\{{\s*({_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?)\s*\}}")
+_UNITS_IN_TEXT = rf"(?:{_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?\s*){{1,3}}"
+_FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_UNITS_IN_TEXT})\}}\s*\{{\s*({_UNITS_IN_TEXT})\}}")
+_POWER_IN_TEXT = re.compile(r"(\\(?:text|mathrm)\s*\{[^{}]*)\^\{(-?[0-9])\}")
 _ARC = re.compile("(-?[0-9]+(?:\\.[0-9]+)?)('{1,2})")
 _CURRENCY = re.compile("(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL)
 _PIECE = re.compile(rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)")
@@ -127,7 +129,9 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
         return arc[1], parse_unit(arc[2])
     if text[:1].isdigit() and (whole := _compound(text)):
         return whole
-    text = re.sub(r"(\\(?:text|mathrm)\s*\{[^{}]*)\^\{(-?[0-9])\}", r"\1^\2", _FRACTION_OF_UNITS.sub(r"\1/\2", text))
+    text = _FRACTION_OF_UNITS.sub(r"\1/\2", text)
+    while (plain := _POWER_IN_TEXT.sub(r"\1^\2", text)) != text:
+        text = plain
     found = _QUANTITY.fullmatch(text)
     if not found or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%")) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
         return None
@@ -144,16 +148,17 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
         text: what stands behind the number.
         first: a unit that stands before the number.
     """
+    text = re.sub(r"\\mu\s*(?:\\text\s*\{)?\s*", "\u03bc", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
     text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent"))
-    text = _PRODUCT.sub(" ", text.replace("\\Omega", "\u03a9").replace("\\mu", "\u03bc"))
+    text = _PRODUCT.sub(" ", text.replace("\\Omega", "\u03a9"))
     if _COMMAND.search(text):
         return None
     factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
     words, inverse, square = [], 1, 1
     size, last = factor, next(iter(dimension), None)  # of the unit that a power belongs to
-    for token in re.finditer(r"\u00b0\s*[CF]?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
-        word = token[0].replace(" ", "") if token[0][0] == "\u00b0" else token[0]
+    for token in re.finditer(r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
+        word = re.sub(r"[\s{]", "", token[0])[:2] if token[0][0] == "\u00b0" else token[0]
         known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)
         if token[1]:
             power, named = int(token[1]), list(dimension)
@@ -184,7 +189,8 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
     if square != 1:
         words.append("square" if square == 2 else "cubic")
     dimension.pop("number", None)
-    dimension.pop("unit", None)
+    if dimension.get("unit") == 1:
+        del dimension["unit"]
     return Unit(factor, tuple(sorted((name, power) for name, power in dimension.items() if power)), " ".join(words))
 
 

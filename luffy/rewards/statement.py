@@ -30,8 +30,8 @@ _LEADS = tuple(
         r"(?<![A-Za-z])ans\.\s|(?<![^\n])(?:####\s|correct:\s)",
         rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
         r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
-        r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|resposta|risposta|الجواب|الإجابة)"
-        r"(?:\s(?:correcta|correcte|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
+        r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|lösung|resposta|risposta|الجواب|الإجابة)"
+        r"(?:\s(?:corr?e(?:cta|cte|tta|ta)|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
         r"<answer>",
     )
 )
