@@ -18,6 +18,7 @@ from luffy.errors import InputError
 from luffy.policy_entropy import Response, mean_entropy
 from luffy.tiny.tokenizer import build_tokenizer
 from verl.mix_src import sft_preflight
+from verl.mix_src.console import said
 from verl.mix_src.sft_files import SftFiles
 
 
@@ -161,3 +162,8 @@ def test_entropy_counts_tokens_alike_and_sees_the_end(model, tmp_path):
     assert len(entropies) == 4 and entropies[0] < 5.0  # log 262 is 5.57
     responses = [Response(prompt="1", text="23", ended=True), Response(prompt="45", text="6", ended=False)]
     assert mean_entropy(str(tmp_path), responses) == pytest.approx(sum(entropies) / 4, rel=1e-5)
+
+
+def test_held_out_accuracy_reads_as_that_of_reinforcement_learning():
+    metrics = {"val-core/a/acc/mean@8": 0.25, "val-core/b/acc/mean@8": 0.75, "val-core/a_greedy/acc/mean@1": 1.0, "val-aux/entropy": 2.0}
+    assert said(metrics) == "held-out avg@8 0.500, greedy 1.000"

@@ -45,6 +45,11 @@ def output_to(log_file: Path) -> Iterator[TextIO]:
         console.close()
 
 
+def said(data: dict[str, Any]) -> str:
+    """What validation gave, in a record of metrics."""
+    return "held-out " + ", ".join(f"{name} {value:.3f}" for name, value in held_out_accuracy(data).items())
+
+
 @dataclass
 class Progress:
     """Shows the stages of the set-up, then the steps, from the process watch and the metrics file.
@@ -110,8 +115,8 @@ class Progress:
         step, data = record["step"], record["data"]
         if self._bar is None:
             self._bar = Bar(total=self.total_steps, initial=self.first_step, desc="training", unit="step", file=self.console)
-        if accuracy := held_out_accuracy(data):
-            self.say(f"step {step}: held-out " + ", ".join(f"{name} {value:.3f}" for name, value in accuracy.items()))
+        if held_out_accuracy(data):
+            self.say(f"step {step}: {said(data)}")
         if REWARD in data:
             self._bar.set_postfix_str(f"reward {data[REWARD]:.3f}, entropy {data.get(ENTROPY, float('nan')):.3f}", refresh=False)
             self._say_why_zero(step, data)

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
 from verl.mix_src import preflight, same_run, sft_preflight
-from verl.mix_src.console import Progress, output_to
+from verl.mix_src.console import Progress, output_to, said
 from verl.mix_src.dry_run import show_help, show_sft
 from verl.mix_src.failure import what_failed
 from verl.mix_src.finish import finish, finish_again
@@ -99,8 +99,7 @@ def _measure(config: DictConfig, files: SftFiles, step: int, model: Path, consol
     if config.data.val_files is None:
         return {}
     metrics = held_out_metrics(config, model, files.held_out / f"step_{step}")
-    accuracy = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items() if name.startswith("val-core/"))
-    console.write(f"step {step}: {accuracy}\n")
+    console.write(f"step {step}: {said(metrics)}\n")
     return metrics
 
 
