@@ -99,9 +99,9 @@ def check_training_file(
 
 def require_parquet(path: Path) -> None:
     """Raise InputError where a file is not there or is no parquet file."""
-    find_files(path)
     if not path.is_file() or path.suffix.lower() != ".parquet":
-        raise InputError(f"{path} is no parquet file; make one with data/prepare_train.py (of held-out problems: data/prepare_eval.py --source)")
+        fault = "is no parquet file" if path.exists() else "does not exist"
+        raise InputError(f"{path} {fault}; make one with data/prepare_train.py (of held-out problems: data/prepare_eval.py --source)")
 
 
 def _kind(path: Path) -> str:
