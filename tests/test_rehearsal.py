@@ -140,7 +140,6 @@ def trained(prepared) -> Node:
     return prepared
 
 
-@pytest.mark.journey
 def test_reinforcement_learning(trained):
     records = trained.records("luffy")
     assert [record["step"] for record in records] == [0, 1, 2]
@@ -155,7 +154,6 @@ def test_reinforcement_learning(trained):
     assert list(trained.folder.glob("wandb/offline-run-*"))
 
 
-@pytest.mark.journey
 def test_the_checkpoint_is_a_model(trained):
     exported = trained.folder / "outputs/luffy/global_step_2/actor/huggingface"
     assert Path(trained.summary("luffy")["hf_model"]).parts[-3:] == exported.parts[-3:]
@@ -167,7 +165,6 @@ def test_the_checkpoint_is_a_model(trained):
     assert SYSTEM in AutoTokenizer.from_pretrained(exported).chat_template.encode().decode("unicode_escape")
 
 
-@pytest.mark.journey
 def test_a_run_goes_on_from_its_checkpoint(trained):
     once = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]  # for time
     trained.run(README[4].replace(",wandb", ""), OVERLAY, "trainer.total_training_steps=3", *once)
@@ -181,14 +178,12 @@ def tuned(prepared) -> Node:
     return prepared
 
 
-@pytest.mark.journey
 def test_supervised_tuning(tuned):
     summary = tuned.summary("sft")
     assert summary["heldout_before"].keys() == summary["heldout_after"].keys() and summary["heldout_after"]
     assert summary["steps"] == ROWS // 8
 
 
-@pytest.mark.journey
 def test_reinforcement_learning_after_it(tuned):
     """On the complement; each of a problem's eight repeats draws its own sample."""
     rows = [{**row, "data_source": "aime"} for row in tuned.rows("data/valid.parquet")[:1] * 8]
@@ -205,7 +200,6 @@ def test_reinforcement_learning_after_it(tuned):
     assert SYSTEM in answers[0]["input"]
 
 
-@pytest.mark.journey
 def test_evaluation_and_report(trained):
     model = trained.summary("luffy")["hf_model"]
     done = trained.run(
