@@ -23,7 +23,7 @@ from ray._private.authentication_test_utils import reset_auth_token_state
 from luffy.errors import InputError
 from verl.mix_src import nodes
 
-pytestmark = [pytest.mark.integration, pytest.mark.journey]
+pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER = Path(__file__).parent / "watched_cluster.py"
