@@ -13,6 +13,8 @@ test rehearsal journeys: export PROFILE := cpu
 test rehearsal journeys: export VENV := $(TEST_VENV)
 test:
 	bash exp_scripts/setup.sh
+	$(TEST_VENV)/bin/ruff check .
+	$(TEST_VENV)/bin/ruff format --check .
 	OMP_NUM_THREADS=1 $(TEST_VENV)/bin/python -m pytest -n 2 --dist loadfile -m "not integration and not journey"
 	$(TEST_VENV)/bin/python -m pytest -m "integration and not journey"
 

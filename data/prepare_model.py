@@ -17,7 +17,6 @@ explain_missing_packages()
 from luffy.data.system_prompt import NONE, first_system_message, message_text
 from luffy.long_context import LongContext, fetch_model, prepare_model
 
-
 TRAINING_SET = Path(__file__).parent / "openr1.parquet"  # of prepare_train.py
 
 

@@ -61,8 +61,8 @@ MEANING: Mapping[str, str] = MappingProxyType(
 """What each metric of the objective means."""
 
 SOURCE_FRACTION: Mapping[str, str] = MappingProxyType(
-    {name: ON_POLICY_FRACTION for name in (PPO_KL, CLIPFRAC, CLIPFRAC_LOWER)}
-    | {name: OFF_POLICY_FRACTION for name in (OFF_POLICY_RATIO, OFF_POLICY_SHAPED, OFF_POLICY_CLIPFRAC)}
+    dict.fromkeys((PPO_KL, CLIPFRAC, CLIPFRAC_LOWER), ON_POLICY_FRACTION)
+    | dict.fromkeys((OFF_POLICY_RATIO, OFF_POLICY_SHAPED, OFF_POLICY_CLIPFRAC), OFF_POLICY_FRACTION)
 )
 """Means over one source of tokens, and the share that turns their contribution into that mean."""
 

@@ -41,7 +41,7 @@ def write_example(folder: Path, initializer_range: float = 0.02) -> Example:
     Qwen2ForCausalLM(config).save_pretrained(folder / "model")
     rng = random.Random(0)
     table, rows = [], []
-    for index in range(ROWS):
+    for _ in range(ROWS):
         question = "".join(rng.choices("0123456789", k=rng.randrange(1, 12)))
         trace = "".join(rng.choices("0123456789+=,", k=rng.choice([1, 3, 8, 20, 60])))
         table.append({"prompt": [{"role": "user", "content": question}], "target": [{"role": "assistant", "content": trace}]})

@@ -23,7 +23,15 @@ from vllm.sampling_params import SamplingParams, SamplingType
 
 from luffy.tiny.tokenizer import build_tokenizer, prompt_ids, response_ids
 from verl.mix_src.dataset import PlacedDataset
-from verl.mix_src.rollout import AGENT_NAME, DEMONSTRATION, GREEDY, MixAgentLoop, MixAgentLoopOutput, MixAgentLoopWorker, request_seed
+from verl.mix_src.rollout import (
+    AGENT_NAME,
+    DEMONSTRATION,
+    GREEDY,
+    MixAgentLoop,
+    MixAgentLoopOutput,
+    MixAgentLoopWorker,
+    request_seed,
+)
 
 TOKENIZER = build_tokenizer()
 BUDGET = 8

@@ -92,7 +92,7 @@ def test_padding_does_not_matter(seed, config, junk):
         wide = torch.cat([tensor, torch.ones_like(tensor[:, :3])], dim=1)
         padded[name] = wide
     padded["response_mask"][:, 5:] = False
-    for name, tensor in padded.items():
+    for tensor in padded.values():
         if tensor.dtype == torch.float64:
             tensor[~padded["response_mask"]] = junk
     loss_2, gradient_2, entropy_gradient_2, metrics_2 = run(padded, config)

@@ -25,7 +25,6 @@ from verl.mix_src.preflight.lengths import check_sft
 from verl.mix_src.run_files import RunFiles
 
 
-
 def tokens_of_prompt(text: str) -> int:
     """One token a byte, a role or a mark: 3 + bytes + 2 + 3."""
     return len(text.encode()) + 8
@@ -332,12 +331,12 @@ def test_own_data_brings_its_own_held_out_problems(model, data, tmp_path):
     assert config.data.val_files == "auto" and rows_held_out(config) == 4
     (line,) = same_run.begin(config, RunFiles(tmp_path / "run"))
     assert line.startswith(f"held out for validation: 4 of the 40 rows of {data}, drawn by luffy.run.seed=0")
-    train, held_out = (set(row["content"] for (row,) in pq.read_table(file)["prompt"].to_pylist()) for file in
+    train, held_out = ({row["content"] for (row,) in pq.read_table(file)["prompt"].to_pylist()} for file in
                        (config.data.train_files, config.data.val_files))  # fmt: skip
     assert (len(train), len(held_out), train & held_out) == (36, 4, set())
     other = composed(model, data, tmp_path / "other", "luffy.run.seed=1")
     same_run.begin(other, RunFiles(tmp_path / "other"))
-    assert set(row["content"] for (row,) in pq.read_table(other.data.val_files)["prompt"].to_pylist()) != held_out
+    assert {row["content"] for (row,) in pq.read_table(other.data.val_files)["prompt"].to_pylist()} != held_out
 
 
 def test_no_validation_where_nothing_can_be_held_out(model, data, tmp_path):

@@ -296,7 +296,7 @@ def test_nodes_without_a_cluster(ready: list[str]) -> None:
 
 def test_flash_attention_that_is_not_there(ready: list[str]) -> None:
     gpus = [*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=0"]
-    says = [each for each in problems(*gpus, "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2")]
+    says = list(problems(*gpus, "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2"))
     assert [each for each in says if "flash-attn" in each and "attn_implementation=sdpa" in each]
     assert not [each for each in problems(*gpus) if "flash-attn" in each]  # the profile asks for sdpa
 

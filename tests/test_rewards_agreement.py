@@ -76,9 +76,9 @@ NUMBERS = st.one_of(
     st.decimals(-1, 1, places=6).map(str),
     st.decimals(0, 99999, places=2).map(str),
     st.tuples(st.sampled_from(["", "-"]), st.integers(-9, 9), st.integers(0, 6)).map(
-        lambda parts: r"%s\frac{%d}{%d}" % parts
+        lambda parts: r"{}\frac{{{}}}{{{}}}".format(*parts)
     ),
-    st.tuples(st.sampled_from(["", "-"]), st.integers(0, 9), st.integers(0, 6)).map(lambda parts: "%s%d/%d" % parts),
+    st.tuples(st.sampled_from(["", "-"]), st.integers(0, 9), st.integers(0, 6)).map(lambda parts: "{}{}/{}".format(*parts)),
 )
 
 

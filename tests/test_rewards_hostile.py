@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import sympy
-
 from cases.rewards_hostile import CODE, HOSTILE, LONG
 
 from luffy.rewards import Grader, Reason

@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
-from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import load_reward_manager
@@ -27,6 +26,7 @@ from luffy.errors import InputError
 from luffy.rewards import Reason, gate_warning
 from luffy.rewards.custom import load_reward
 from luffy.training_report import GREEDY_SUFFIX
+from verl import DataProto
 from verl.mix_src import preflight
 from verl.mix_src.reward import METRIC_OF_REASON, MixRewardManager, stripped_tokens
 

@@ -87,7 +87,7 @@ class AgentLoopWorkerTQ(Busy):
 
 
 @ray.remote(num_cpus=0)
-class vLLMHttpServer:  # noqa: N801  as veRL spells it
+class vLLMHttpServer:
     """A server with an engine, which forks as well."""
 
     def start(self) -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy.data import columnar, schema
-from luffy.data.files import Row, columns_of, find_files, read_batches
 from luffy.data.example import Example
+from luffy.data.files import Row, columns_of, find_files, read_batches
 from luffy.data.finding import ERROR, Finding, finding
 from luffy.data.lengths import require_chat_tokenizer
 from luffy.data.row_checks import Limits, RowChecker

@@ -8,9 +8,9 @@ from typing import Any
 
 from luffy.data import schema
 from luffy.data.finding import Finding, finding
-from luffy.data.sentinels import is_sentinel
 from luffy.data.lengths import TokenCounter
 from luffy.data.prompt_checks import LabelChecker, PromptChecker
+from luffy.data.sentinels import is_sentinel
 from luffy.data.text_checks import TextChecker, is_encoded, is_message
 from luffy.data.trace_checks import TraceChecker, trace_texts
 from luffy.data.verification import Verify

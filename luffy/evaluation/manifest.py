@@ -85,8 +85,8 @@ def note_environment(output: Path, environment: dict[str, str]) -> None:
     """Write down where samples are generated; an earlier part of the run that was generated elsewhere is kept, and said."""
     earlier = _read_leniently(output).get(ENVIRONMENT, [])
     if earlier and environment not in earlier:
-        changes = [f"{name} {earlier[-1].get(name)}, now {value}" for name, value in environment.items()]
-        changes = [change for change, name in zip(changes, environment) if earlier[-1].get(name) != environment[name]]
+        last = earlier[-1]
+        changes = [f"{name} {last.get(name)}, now {value}" for name, value in environment.items() if last.get(name) != value]
         logger.warning("the samples that are there come from another environment: %s", "; ".join(changes))
     if environment not in earlier:
         note(output, ENVIRONMENT, [*earlier, environment])

@@ -129,7 +129,7 @@ def load_tokenizer(model: ModelFiles) -> Any:
 
 def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     looks_local = name.startswith((".", "/", "~")) or name.count("/") != 1
     advice = "--model_path takes a folder with config.json and weights, or owner/name of the Hugging Face Hub"

@@ -30,9 +30,9 @@ def read_metrics(path: str | Path) -> dict[str, list[tuple[float, float]]]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; --metrics takes JSON-lines files of a training run")
     curves: dict[str, list[tuple[float, float]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            entry = json.loads(line)
+            entry = json.loads(text)
             step, metrics = entry["step"], entry.get("data", entry)
             values = {name: float(x) for name, x in metrics.items() if isinstance(x, (int, float)) and name != "step"}
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -51,7 +51,7 @@ _ITEM_MARK = re.compile(
 """What an item of a list begins with. It joins boxes where the box before stands in such an item as well."""
 _ITEM_START = re.compile(r"(?:^|[\n,;])[\s$*_`#]*$")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_ASCII_CONTROL = {code: " " for code in (*range(9), 11, 12, *range(14, 32), 127)}
+_ASCII_CONTROL = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 
 
@@ -196,4 +196,4 @@ def _in_brackets(text: str, group: list[_Box]) -> bool:
     start, end = group[0].start, group[-1].end
     before, after = text[max(0, start - _LEAD_CHARS) : start].rstrip(), text[end : end + _LEAD_CHARS].lstrip()
     opened = before.endswith("(") and not before.endswith("\\(")
-    return opened and (after.startswith(")") or after.startswith(r"\right)"))
+    return opened and after.startswith((")", r"\right)"))

@@ -11,7 +11,7 @@ import re
 
 import math_verify.parser
 import sympy.parsing.sympy_parser
-import sympy.physics.units  # noqa: F401  SymPy loads it late, and loading it needs the parse_expr that is replaced here
+import sympy.physics.units
 from sympy import Add, Expr, Float, Integer, Mul, Pow
 
 _MINUS_ONE = Integer(-1)

@@ -11,9 +11,40 @@ from collections.abc import Callable, Iterable, Iterator
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from sympy import (Basic, Complement, Eq, Expr, Function, GreaterThan, I, Intersection, MatrixBase, MatrixExpr, Mod, Ne, Poly, PolynomialError,
-                   Rational, S, Set, StrictGreaterThan, StrictLessThan, Symbol, Tuple, Union, ceiling, expand, factorial2, floor, nan, oo,
-                   simplify, solve, together, zoo)  # fmt: skip
+from sympy import (
+    Basic,
+    Complement,
+    Eq,
+    Expr,
+    Function,
+    GreaterThan,
+    I,
+    Intersection,
+    MatrixBase,
+    MatrixExpr,
+    Mod,
+    Ne,
+    Poly,
+    PolynomialError,
+    Rational,
+    S,
+    Set,
+    StrictGreaterThan,
+    StrictLessThan,
+    Symbol,
+    Tuple,
+    Union,
+    ceiling,
+    expand,
+    factorial2,
+    floor,
+    nan,
+    oo,
+    simplify,  # fmt: skip
+    solve,
+    together,
+    zoo,
+)
 from sympy import FiniteSet as PlainFiniteSet
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational

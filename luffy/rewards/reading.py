@@ -14,8 +14,27 @@ from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, l
 from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from sympy import (Basic, Derivative, Eq, Expr, Float, Function, I, Intersection, Interval, MatrixBase, Mod, Range, Rational, S, Set, Symbol,
-                   Tuple, Union, factorial2)  # fmt: skip
+from sympy import (
+    Basic,
+    Derivative,
+    Eq,
+    Expr,
+    Float,
+    Function,
+    I,
+    Intersection,
+    Interval,
+    MatrixBase,
+    Mod,
+    Range,
+    Rational,
+    S,
+    Set,
+    Symbol,
+    Tuple,  # fmt: skip
+    Union,
+    factorial2,
+)
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
@@ -214,7 +233,7 @@ def _parsed(text: str) -> Basic | MatrixBase | None:
         return None
     try:
         return settled(latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION))
-    except Exception:  # the library raises plain Exceptions on what it cannot read
+    except Exception:  # noqa: BLE001  the library raises plain Exceptions on what it cannot read
         last = re.split(r"(?<![\\<>!])=", text)[-1]
         return _parsed(last) if text.count("=") > 1 and "," not in text and ";" not in text else None
 

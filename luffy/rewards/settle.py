@@ -8,8 +8,8 @@ from numbers import Number
 
 from luffy.errors import InputError
 from luffy.rewards.answer import THOUGHT_END, after_thought, as_text, boxed_answer
-from luffy.rewards.choice import choice_answer, choice_label
 from luffy.rewards.characters import plain_characters
+from luffy.rewards.choice import choice_answer, choice_label
 from luffy.rewards.kinds import CHOICE, EXACT, KINDS, MATH, TINY
 from luffy.rewards.notation import reading_for, readings
 from luffy.rewards.shortcut import is_number, shortcut, without_e_notation

@@ -26,7 +26,7 @@ def parse_in_two_stages() -> None:
         self.prediction_mode = PredictionMode.SLL
         try:
             return parse(self, latex)
-        except Exception:  # syntax errors are plain Exceptions there; the second attempt raises what is one
+        except Exception:  # noqa: BLE001  syntax errors are plain Exceptions there; the second attempt raises what is one
             self.prediction_mode = PredictionMode.LL
             return parse(self, latex)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 
-class Reason(str, Enum):
+class Reason(StrEnum):
     """Why a verdict is what it is; the value is the text that tables and logs show."""
 
     CORRECT = "correct"
@@ -17,10 +17,6 @@ class Reason(str, Enum):
     TIMED_OUT = "timed out"
     UNREADABLE = "gold answer not readable"
     ERROR = "error"
-
-    def __str__(self) -> str:
-        """The text alone, so that a reason prints as it reads."""
-        return self.value
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 
 from luffy.errors import InputError
 from verl.mix_src import preflight, same_run, sft_preflight
-from verl.mix_src.preflight.needs import needs
 from verl.mix_src.held_out import files_of, rows_held_out
+from verl.mix_src.preflight.needs import needs
 from verl.mix_src.prompts import compare_prompts
 from verl.mix_src.resolvers import AUTO
 from verl.mix_src.run_files import RunFiles

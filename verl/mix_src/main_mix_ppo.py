@@ -21,9 +21,9 @@ from luffy.command_line import EXIT_BAD_INPUT, EXIT_INTERRUPTED
 from luffy.errors import InputError
 from verl.mix_src import nodes, preflight, same_run
 from verl.mix_src.console import Progress, output_to
+from verl.mix_src.dry_run import show_help, show_rl
 from verl.mix_src.failure import what_failed
 from verl.mix_src.finish import finish, finish_again
-from verl.mix_src.dry_run import show_help, show_rl
 from verl.mix_src.held_out import make_definite
 from verl.mix_src.lifecycle import Watch, supervised
 from verl.mix_src.prompts import compare_prompts

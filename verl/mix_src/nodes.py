@@ -23,8 +23,8 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.errors import InputError
-from verl.mix_src.held_out import files_of
 from verl.mix_src import VERL_VERSION
+from verl.mix_src.held_out import files_of
 from verl.mix_src.parts import ACTORS, ENDS_FIRST, HEAD
 
 QUEUE = {"name": "TransferQueueController", "namespace": "transfer_queue"}  # fixed in TransferQueue 0.1.11

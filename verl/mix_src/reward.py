@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 from luffy.rewards import Grader, Reason, Verdict, kind_for
@@ -26,6 +25,7 @@ from luffy.rewards.answer import THOUGHT_END, THOUGHT_START
 from luffy.rewards.options import WHERE, RewardOptions
 from luffy.training_report import GREEDY_SUFFIX
 from luffy.typed_fields import build
+from verl import DataProto
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ class MixWorkerExtension(vLLMColocateWorkerExtension):
         """Receive one full set of weights. A failure ends the process: the sending end has no time limit and would wait for ever."""
         try:
             super().update_weights_from_ipc(*args, **kwargs)
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever it is, nobody else would hear of it
             traceback.print_exc()  # for the run's log, where what failed first is looked for
             sys.stderr.flush()
             os._exit(1)

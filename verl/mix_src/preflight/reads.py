@@ -15,9 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import verl
 import yaml
 
+import verl
 import verl.mix_src
 
 ALL_KEYS = "trainer/config/_generated_ppo_trainer.yaml"  # veRL's whole config in one file
