@@ -37,9 +37,7 @@ WORDS = 4000
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 4000, 16000], help="sizes; default: %(default)s")
     parser.add_argument("--trace-tokens", type=int, default=2000, help="tokens a trace, about; default: %(default)s")
     parser.add_argument("--workers", type=int, default=2, help="verifier processes; default: %(default)s")
@@ -106,9 +104,7 @@ def train_tokenizer(source: Path) -> object:
 
     from luffy.tiny.tokenizer import CHAT_TEMPLATE
 
-    texts = [
-        solution[:20_000] for solution in pq.ParquetFile(source).read_row_group(0, ["solution"])["solution"].to_pylist()
-    ]
+    texts = [solution[:20_000] for solution in pq.ParquetFile(source).read_row_group(0, ["solution"])["solution"].to_pylist()]
     model = Tokenizer(models.BPE())
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(

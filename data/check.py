@@ -27,23 +27,17 @@ EXAMPLES = """examples:
 
 def main() -> int:
     """Run the command."""
-    parser = Parser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "file", help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout"
     )
-    parser.add_argument("file", help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout")
     parser.add_argument("--tokenizer", help="folder or hub name; without it lengths and special tokens are not checked")
     parser.add_argument("--max-prompt-length", type=int, default=1024, help="tokens; default: %(default)s")
-    parser.add_argument(
-        "--max-response-length", type=int, default=8192, help="tokens of (trace + EOS); default: %(default)s"
-    )
+    parser.add_argument("--max-response-length", type=int, default=8192, help="tokens of (trace + EOS); default: %(default)s")
     parser.add_argument("--kind", choices=("train", "eval", "sft"), help="default: found from the columns")
     parser.add_argument("--limit", type=positive, help="check this many rows only")
-    parser.add_argument(
-        "--no-verify", action="store_true", help="do not ask the verifier about gold answers and traces"
-    )
-    parser.add_argument(
-        "--num-workers", type=int, default=os.cpu_count(), help="verifier processes; default: the cores (%(default)s)"
-    )
+    parser.add_argument("--no-verify", action="store_true", help="do not ask the verifier about gold answers and traces")
+    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="verifier processes; default: the cores (%(default)s)")
     args = parser.parse_args()
     tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
     with contextlib.nullcontext() if args.no_verify else verifier(workers=args.num_workers) as verify:

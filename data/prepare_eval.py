@@ -29,12 +29,8 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Run the command."""
-    parser = Parser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--benchmarks", nargs="+", type=_name, choices=list(SOURCES), default=list(SOURCES), help="default: all nine"
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmarks", nargs="+", type=_name, choices=list(SOURCES), default=list(SOURCES), help="default: all nine")
     parser.add_argument("--source", help="a set of your own instead: a file, a folder or a hub name, in any layout of training data")
     parser.add_argument("--name", help="of your set: its file, and its column in tables where rows have no data_source of their own")
     parser.add_argument("--prompt-column", help="of your set, with the problem; default: found by name")
@@ -49,9 +45,7 @@ def main() -> None:
         help="local copies: the hub's columns, or an evaluation file",
     )
     parser.add_argument("--output-folder", type=Path, default=Path(__file__).parent, help="default: %(default)s")
-    parser.add_argument(
-        "--system-prompt", help="as in prepare_train.py; default: the training set's (openr1.parquet in the output folder)"
-    )
+    parser.add_argument("--system-prompt", help="as in prepare_train.py; default: the training set's (openr1.parquet in the output folder)")
     parser.add_argument(
         "--no-repeats",
         action="store_true",

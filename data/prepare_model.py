@@ -1,6 +1,6 @@
 """Prepare a model for long responses: a new folder with another RoPE base, a longer window, a thought-opening prompt.
 
-    python data/prepare_model.py --source Qwen/Qwen2.5-Math-7B --output models/Qwen2.5-Math-7B-16k
+python data/prepare_model.py --source Qwen/Qwen2.5-Math-7B --output models/Qwen2.5-Math-7B-16k
 """
 
 from __future__ import annotations

@@ -19,12 +19,8 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Run the command."""
-    parser = Parser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--input", type=Path, default=FOLDER / "openr1.parquet", help="the training set; default: %(default)s"
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--input", type=Path, default=FOLDER / "openr1.parquet", help="the training set; default: %(default)s")
     parser.add_argument("--output", type=Path, default=FOLDER / "openr1_sft.parquet", help="default: %(default)s")
     args = parser.parse_args()
     print(f"{write_sft_set(args.input, args.output)} conversations: {args.output}")

@@ -47,9 +47,7 @@ BENCHMARKS = (
         spellings=("aime24", "aime2024"),
         shared_names=("aime",),
     ),
-    Benchmark(
-        name="aime25", title="AIME 2025", group=IN_DISTRIBUTION, problems=30, samples=32, spellings=("aime25", "aime2025")
-    ),
+    Benchmark(name="aime25", title="AIME 2025", group=IN_DISTRIBUTION, problems=30, samples=32, spellings=("aime25", "aime2025")),
     Benchmark(
         name="amc",
         title="AMC",

@@ -8,9 +8,7 @@ from luffy.errors import InputError
 from luffy.traces import THINK_OPEN
 
 THOUGHT = "{% if add_generation_prompt %}{{ '" + THINK_OPEN + "\\n' }}{% endif %}"
-CARRY_START = (
-    "{%- if not messages or messages[0]['role'] != 'system' %}{%- set messages = [{'role': 'system', 'content': \""
-)
+CARRY_START = "{%- if not messages or messages[0]['role'] != 'system' %}{%- set messages = [{'role': 'system', 'content': \""
 CARRY_END = '"}] + messages %}{%- endif %}'
 QUESTION = [{"role": "user", "content": "?"}]
 
@@ -42,7 +40,5 @@ def carry_system(template: str, system: str) -> str:
 def _rendered(template: str, chat: list[dict[str, Any]]) -> str:
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    (rendered,), _ = render_jinja_template(
-        [chat], chat_template=template, add_generation_prompt=True, bos_token="", eos_token=""
-    )
+    (rendered,), _ = render_jinja_template([chat], chat_template=template, add_generation_prompt=True, bos_token="", eos_token="")
     return rendered

@@ -32,9 +32,7 @@ FEW = 12  # points of a line that is drawn with marks
 
 
 @contextmanager
-def figure(
-    path: str | Path, *, panels: int = 1, width: float = PANEL[0], formats: Sequence[str] = ("png", "svg")
-) -> Iterator[list[Axes]]:
+def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0], formats: Sequence[str] = ("png", "svg")) -> Iterator[list[Axes]]:
     """Draw a figure and save it.
 
     Args:
@@ -52,9 +50,7 @@ def figure(
     from matplotlib import pyplot
 
     with pyplot.rc_context(STYLE):
-        drawing, axes = pyplot.subplots(
-            1, panels, figsize=(width * panels, PANEL[1]), layout="constrained", squeeze=False
-        )
+        drawing, axes = pyplot.subplots(1, panels, figsize=(width * panels, PANEL[1]), layout="constrained", squeeze=False)
         try:
             yield list(axes[0])
             _save(drawing, Path(path), formats)

@@ -110,9 +110,7 @@ def fetch_model(name: str) -> Path:
     except httpx.TransportError as error:
         raise InputError(f"the download of {name} broke off ({error}); run the command again") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; give --source a folder instead"
-        ) from error
+        raise InputError(f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; give --source a folder instead") from error
     refuse_damaged(name, "models")
     return folder
 
@@ -131,9 +129,7 @@ def lengthen(config: dict[str, Any], change: LongContext) -> dict[str, Any]:
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = parameters.get("rope_type", parameters.get("type", "default"))
     if kind != "default":
-        raise InputError(
-            f"{CONFIG}: its rotary embedding is scaled already (rope_type {kind!r}); start from the original model"
-        )
+        raise InputError(f"{CONFIG}: its rotary embedding is scaled already (rope_type {kind!r}); start from the original model")
     changed = dict(config)
     if "rope_theta" not in config and "rope_theta" not in (config.get("rope_parameters") or {}):
         raise InputError(f"{CONFIG}: has no rope_theta; only models with rotary embeddings can be lengthened this way")
@@ -152,9 +148,7 @@ def _check_folders(source: Path, output: Path, overwrite: bool) -> None:
         raise InputError(f"{source}: no {CONFIG} in it; --source must be a Hugging Face model folder or owner/name")
     inside, outside = output.resolve(), source.resolve()
     if inside == outside or outside in inside.parents or inside in outside.parents:
-        raise InputError(
-            f"{output}: lies in the source folder, or around it; the source is never touched, so choose another --output"
-        )
+        raise InputError(f"{output}: lies in the source folder, or around it; the source is never touched, so choose another --output")
     if output.exists() and not overwrite:
         raise InputError(f"{output}: is there already; give --overwrite to replace it, or another --output")
 

@@ -116,8 +116,7 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
     ReleasedOption(
         key=ACTOR + "use_sft_multitask_loss",
         by_value={
-            "true": "luffy.objective.sft_coefficient=1.0 luffy.objective.off_policy_weight=0.0 "
-            "luffy.advantage.baseline=on_policy",
+            "true": "luffy.objective.sft_coefficient=1.0 luffy.objective.off_policy_weight=0.0 luffy.advantage.baseline=on_policy",
             "false": "luffy.objective.sft_coefficient=0.0",
         },
         otherwise="luffy.objective.sft_coefficient",

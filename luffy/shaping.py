@@ -56,9 +56,7 @@ def shape(log_ratio: Tensor, shaping: Shaping, *, gamma: float, weight: float, e
     raise AssertionError(f"no such shaping: {shaping}")
 
 
-def shape_on_policy(
-    log_ratio: Tensor, old_log_prob: Tensor, shaping: Shaping, *, gamma: float, weight: float, exponent: float
-) -> Tensor:
+def shape_on_policy(log_ratio: Tensor, old_log_prob: Tensor, shaping: Shaping, *, gamma: float, weight: float, exponent: float) -> Tensor:
     """Shaped ratio of an on-policy token, as in the released code.
 
     Args:

@@ -97,9 +97,7 @@ def _read(message: Any, name: Any, probabilities: Any) -> Trace:
         numbers = None if probabilities is None else tuple(float(p) for p in probabilities)
     except (TypeError, ValueError) as error:
         raise InputError(f"column '{TARGET_PROBS}' must hold a list of numbers for each trace ({error})") from error
-    return Trace(
-        text=message["content"] or "", source=UNKNOWN_SOURCE if name is None else str(name), probabilities=numbers
-    )
+    return Trace(text=message["content"] or "", source=UNKNOWN_SOURCE if name is None else str(name), probabilities=numbers)
 
 
 def _aligned(values: Any, column: str, length: int) -> Sequence[Any]:

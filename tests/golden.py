@@ -36,7 +36,14 @@ PREPARED = (  # command of data/, file it writes
     ("prepare_eval.py", "data/valid.parquet data/valid.all.parquet data/valid.arc_c.parquet data/valid.gpqa.parquet"),
     ("prepare_model.py --source Qwen/Qwen2.5-Math-7B --output m", "m/config.json m/tokenizer_config.json m/chat_template.jinja"),
 )
-FIXTURES = ("messages.jsonl", "numina.jsonl", "openr1_raw.jsonl", "question_solution_answer.csv", "question_solution_answer.json", "sharegpt.jsonl")
+FIXTURES = (
+    "messages.jsonl",
+    "numina.jsonl",
+    "openr1_raw.jsonl",
+    "question_solution_answer.csv",
+    "question_solution_answer.json",
+    "sharegpt.jsonl",
+)
 BROKEN = {
     "empty.parquet": b"",
     "text.xlsx": b"PK",

@@ -28,9 +28,7 @@ def run_ranks(script: str, world_size: int, cases: list[dict[str, Any]], folder:
     processes = []
     for rank, log in enumerate(logs):
         with log.open("wb") as stream:
-            processes.append(
-                subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stdout=stream, stderr=subprocess.STDOUT)
-            )
+            processes.append(subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stdout=stream, stderr=subprocess.STDOUT))
     try:
         codes = [process.wait(timeout=300) for process in processes]
     finally:

@@ -32,7 +32,10 @@ def test_a_value_keeps_its_spelling():
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        (["--max_token", "7", "--maxtokens", "8"], "error: unknown option --maxtokens; did you mean --max_tokens? (it --help lists the options)\n"),
+        (
+            ["--max_token", "7", "--maxtokens", "8"],
+            "error: unknown option --maxtokens; did you mean --max_tokens? (it --help lists the options)\n",
+        ),
         (["--zzz"], "error: unknown option --zzz (it --help lists the options)\n"),
         (["--max-tokens", "x"], "error: argument --max_tokens: invalid int value: 'x' (it --help lists the options)\n"),
     ],

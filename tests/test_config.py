@@ -38,9 +38,7 @@ def test_values_arrive():
         }
     )
     assert config.guidance.steps == 300
-    assert config.objective == ObjectiveConfig(
-        gamma=0.3, aggregation="token_mean", clip_low=0.2, clip_high=0.28, entropy_coefficient=0.01
-    )
+    assert config.objective == ObjectiveConfig(gamma=0.3, aggregation="token_mean", clip_low=0.2, clip_high=0.28, entropy_coefficient=0.01)
     assert config.advantage.normalize_std
     assert config.entropy.target == 0.5
 

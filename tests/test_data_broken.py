@@ -138,9 +138,7 @@ def latin_1(folder: Path) -> Path:
 
 
 def duplicate_columns(folder: Path) -> Path:
-    table = pa.Table.from_arrays(
-        [pa.array(["q"]), pa.array(["q"]), pa.array(["1"])], names=["problem", "problem", "answer"]
-    )
+    table = pa.Table.from_arrays([pa.array(["q"]), pa.array(["q"]), pa.array(["1"])], names=["problem", "problem", "answer"])
     pq.write_table(table, folder / "x.parquet")
     return folder / "x.parquet"
 
@@ -164,7 +162,7 @@ def broken_line(folder: Path) -> Path:
 
 
 def no_object(folder: Path) -> Path:
-    (folder / "x.jsonl").write_text('7\n')
+    (folder / "x.jsonl").write_text("7\n")
     return folder / "x.jsonl"
 
 
@@ -251,12 +249,7 @@ def test_broken_input_is_one_line_and_exit_code_2(monkeypatch, tmp_path, capsys,
 
 def test_malformed_rows_can_be_dropped_and_counted(monkeypatch, tmp_path):
     output = tmp_path / "out" / "t.parquet"
-    assert (
-        run_script(
-            monkeypatch, "prepare_train.py", "--source", wrong_type(tmp_path), "--output", output, "--drop-malformed"
-        )
-        == 0
-    )
+    assert run_script(monkeypatch, "prepare_train.py", "--source", wrong_type(tmp_path), "--output", output, "--drop-malformed") == 0
     assert pq.read_metadata(output).num_rows == 1
     assert '"malformed": 1' in (output.parent / "t_report" / "report.json").read_text()
 

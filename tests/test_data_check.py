@@ -56,9 +56,7 @@ FAULTS = {
     "prompt_message_null": lambda row: set_prompt(row, 1, content=None),
     "prompt_role": lambda row: set_prompt(row, 0, role="developer"),
     "prompt_system_late": lambda row: replace(row, prompt=[row["prompt"][1], row["prompt"][0], row["prompt"][1]]),
-    "prompt_not_user_last": lambda row: replace(
-        row, prompt=[*row["prompt"], {"role": "assistant", "content": "Let me see."}]
-    ),
+    "prompt_not_user_last": lambda row: replace(row, prompt=[*row["prompt"], {"role": "assistant", "content": "Let me see."}]),
     "prompt_empty": lambda row: set_prompt(row, 1, content=" \n"),
     "prompt_too_long": lambda row: set_prompt(row, 1, content="word " * 60 + str(row["extra_info"]["index"])),
     "prompt_duplicate": lambda row: set_prompt(row, 1, content="What is  1 + 1 ?"),
@@ -174,9 +172,7 @@ def test_the_command_prints_findings_and_fails(monkeypatch, planted, tmp_path, c
     printed = capsys.readouterr().out
     assert "error: row 1: prompt_missing: the prompt is null or an empty list; drop the row" in printed
     assert printed.splitlines()[-1].endswith(f"{len(FAULTS) - len(WARNINGS)} errors, {len(WARNINGS)} warnings")
-    assert (
-        run_script(monkeypatch, "check.py", write(tmp_path / "good.parquet", [good(1)]), "--tokenizer", tokenizer) == 0
-    )
+    assert run_script(monkeypatch, "check.py", write(tmp_path / "good.parquet", [good(1)]), "--tokenizer", tokenizer) == 0
 
 
 LAYOUT_FAULTS = {
@@ -188,11 +184,9 @@ LAYOUT_FAULTS = {
     "column 'prompt' is a list of a struct whose field 'content' is int64": lambda table: table.set_column(
         1, "prompt", pa.array([[{"role": "user", "content": 3}]])
     ),
-    "column 'target_probs' is a list of int64 instead of list": lambda table: table.set_column(
-        4, "target_probs", pa.array([[1]])
-    ),
-    "column 'target_ds_qwen_7b_probs' is not read under that name; call it 'target_probs'": lambda table: (
-        table.rename_columns([n.replace("target_probs", "target_ds_qwen_7b_probs") for n in table.column_names])
+    "column 'target_probs' is a list of int64 instead of list": lambda table: table.set_column(4, "target_probs", pa.array([[1]])),
+    "column 'target_ds_qwen_7b_probs' is not read under that name; call it 'target_probs'": lambda table: table.rename_columns(
+        [n.replace("target_probs", "target_ds_qwen_7b_probs") for n in table.column_names]
     ),
     "the file has no rows": lambda table: table.slice(0, 0),
 }
@@ -230,9 +224,7 @@ def test_a_row_that_cannot_be_read_is_a_finding(tmp_path):
 def test_layouts_of_other_writers_are_accepted(tmp_path):
     row = good(1) | {"target_source": None, "further": 1}
     table = pa.Table.from_pylist([row])  # pandas and datasets: other field order, int64, null columns
-    wide = table.set_column(
-        table.schema.get_field_index("data_source"), "data_source", table["data_source"].cast(pa.large_string())
-    )
+    wide = table.set_column(table.schema.get_field_index("data_source"), "data_source", table["data_source"].cast(pa.large_string()))
     pq.write_table(wide, tmp_path / "t.parquet")
     check_layout(tmp_path / "t.parquet")
     assert check_training_file(tmp_path / "t.parquet") == []
@@ -241,9 +233,7 @@ def test_layouts_of_other_writers_are_accepted(tmp_path):
     assert check_training_file(tmp_path / "valid.parquet") == []
 
 
-@pytest.mark.parametrize(
-    ("attribute", "message"), [("eos_token", "no EOS token"), ("chat_template", "no chat template")]
-)
+@pytest.mark.parametrize(("attribute", "message"), [("eos_token", "no EOS token"), ("chat_template", "no chat template")])
 def test_a_tokenizer_that_cannot_end_or_render_is_refused(tmp_path, attribute, message):
     tokenizer = build_tokenizer()
     setattr(tokenizer, attribute, None)

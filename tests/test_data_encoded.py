@@ -41,7 +41,10 @@ ENCODED = {
     "escaped text": ('"two\\nlines"', "two\nlines"),
     "a list in a text": (json.dumps(json.dumps(["a"])), ["a"]),
     "a tuple of text": ("('a',)", ["a"]),
-    "arrays in an object": (repr({"ground_truth": np.array(["1"], dtype=object), "style": "rule"}), {"ground_truth": ["1"], "style": "rule"}),
+    "arrays in an object": (
+        repr({"ground_truth": np.array(["1"], dtype=object), "style": "rule"}),
+        {"ground_truth": ["1"], "style": "rule"},
+    ),
     "arrays with their type": (repr(np.array(["a", "b"])), ["a", "b"]),
     "an array of numbers": (repr(np.array([1, 2])), [1, 2]),
     "latex, escaped": (r'["\\boxed{\\frac{1}{2}}"]', [r"\boxed{\frac{1}{2}}"]),

@@ -19,22 +19,13 @@ FIXTURES = Path(__file__).parent / "fixtures" / "data"
 
 
 def read(path: Path, *, system: str = NONE, teacher: str = "r1", columns: ColumnNames = ColumnNames()) -> list:
-    source = open_source(
-        SourceSpec(location=str(path), teacher=teacher, columns=columns), system=system_rewriter(system)
-    )
-    return [
-        source.layout.read(row, "row")
-        for file in source.files
-        for batch in source.batches(file, 1)
-        for row in batch.rows()
-    ]
+    source = open_source(SourceSpec(location=str(path), teacher=teacher, columns=columns), system=system_rewriter(system))
+    return [source.layout.read(row, "row") for file in source.files for batch in source.batches(file, 1) for row in batch.rows()]
 
 
 def test_openr1_raw_takes_all_generations_and_not_the_messages():
     first, second = read(FIXTURES / "openr1_raw.jsonl")
-    assert first.prompt == (
-        {"role": "user", "content": "A train covers $120$ km in $1.5$ hours. Find its average speed in km/h."},
-    )
+    assert first.prompt == ({"role": "user", "content": "A train covers $120$ km in $1.5$ hours. Find its average speed in km/h."},)
     assert first.gold == "80"
     assert [trace.text.count("120 / 1.5") for trace in first.traces] == [1, 1]
     assert {trace.source for trace in first.traces} == {"r1"}
@@ -74,9 +65,7 @@ def test_plain_columns(name: str):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow-file", ".arrow-stream"])
 def test_columnar_files_read_like_json_lines(tmp_path: Path, suffix: str):
-    rows = pa.Table.from_pylist(
-        [{"problem": f"p{i}", "generations": [f"a{i}", None], "answer": str(i)} for i in range(5)]
-    )
+    rows = pa.Table.from_pylist([{"problem": f"p{i}", "generations": [f"a{i}", None], "answer": str(i)} for i in range(5)])
     path = tmp_path / ("x.parquet" if suffix == ".parquet" else "x.arrow")
     if suffix == ".parquet":
         pq.write_table(rows, path)
@@ -129,13 +118,9 @@ def test_a_boxed_or_marked_answer_is_taken_out_of_a_solution(tmp_path: Path):
 
 def test_named_columns_must_exist_and_unknown_ones_are_listed():
     with pytest.raises(InputError, match=r"no column 'quiz' \(--prompt-column\); its columns are a, b"):
-        find_layout(
-            ["a", "b"], ColumnNames(prompt="quiz"), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
-        )
+        find_layout(["a", "b"], ColumnNames(prompt="quiz"), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
     with pytest.raises(InputError, match=r"hold the gold answer \(--answer-column names it\); its columns are problem, trace"):
-        find_layout(
-            ["problem", "trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f"
-        )
+        find_layout(["problem", "trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
     with pytest.raises(InputError, match=r"the problem \(--prompt-column .*the traces \(--trace-column .*the gold answer"):
         find_layout(["Problem", "Trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
 

@@ -84,9 +84,7 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize(
-    ("question", "place"), [pair for pairs in FOUND.values() for pair in pairs], ids=lambda text: text[:40]
-)
+@pytest.mark.parametrize(("question", "place"), [pair for pairs in FOUND.values() for pair in pairs], ids=lambda text: text[:40])
 def test_what_overlaps(prompts: EvaluationPrompts, question: str, place: str):
     found = prompts.find(question)
     assert (found.place if found else "") == place
@@ -136,9 +134,7 @@ def test_the_cost_of_a_prompt_is_small():
 
 def test_the_command_lists_names_and_drops(monkeypatch, tmp_path, capsys):
     questions = [LONG.replace("garden", "field"), BEFORE + LATEX, "Something else entirely, with 7 apples?"]
-    source = write_lines(
-        tmp_path / "a.jsonl", [{"problem": q, "generations": [trace("2")], "answer": "2"} for q in questions]
-    )
+    source = write_lines(tmp_path / "a.jsonl", [{"problem": q, "generations": [trace("2")], "answer": "2"} for q in questions])
     sets = write_lines(tmp_path / "e.jsonl", [{"problem": q, "answer": "1"} for q in (LONG, LATEX)])
     output = tmp_path / "t.parquet"
     command = ["prepare_train.py", "--source", source, "--output", output, "--eval-files", sets, "--num-workers", 1]

@@ -94,9 +94,7 @@ def test_every_reason_is_counted(monkeypatch, tmp_path, output, tokenizer):
 
 
 def test_each_drop_is_listed_with_its_place(monkeypatch, tmp_path, output):
-    source = write_lines(
-        tmp_path / "a.jsonl", [problem(1, trace("2")), problem(2, trace("3"), trace("4")), problem(1, trace("2"))]
-    )
+    source = write_lines(tmp_path / "a.jsonl", [problem(1, trace("2")), problem(2, trace("3"), trace("4")), problem(1, trace("2"))])
     assert run_script(monkeypatch, "prepare_train.py", "--source", source, "--output", output) == 0
     listed = [json.loads(line) for line in (output.parent / "train_report" / "dropped.jsonl").read_text().splitlines()]
     assert {(drop["row"], drop["trace"], drop["reason"]) for drop in listed} == {
@@ -129,8 +127,7 @@ def test_teachers_of_several_sources_meet_in_one_row(monkeypatch, tmp_path, outp
     assert [row["prompt"][1]["content"] for row in rows] == [QUESTION.format(n) for n in range(30)]
     assert all(row["target_source"] == ["r1", "qwq"] for row in rows)
     assert all(
-        [m["content"] for m in row["target"]] == [trace(str(n + 1), "first"), trace(str(n + 1), "second")]
-        for n, row in enumerate(rows)
+        [m["content"] for m in row["target"]] == [trace(str(n + 1), "first"), trace(str(n + 1), "second")] for n, row in enumerate(rows)
     )
     assert pq.read_schema(output).equals(arrow_schema("train"))
     assert run_script(monkeypatch, "prepare_train.py", *arguments, "--max-traces", 1) == 0
@@ -156,9 +153,7 @@ def test_same_input_and_seed_give_the_same_bytes(monkeypatch, tmp_path, output):
 def test_a_leak_is_an_error_unless_allowed(monkeypatch, tmp_path, output, capsys):
     source = write_lines(tmp_path / "a.jsonl", [problem(n, trace(str(n + 1))) for n in range(5)])
     exact, typeset = QUESTION.format(1), QUESTION.format(3).replace("three", "3").replace(",", "$,$").upper()
-    evaluation = write_lines(
-        tmp_path / "valid.jsonl", [{"problem": exact, "answer": "2"}, {"problem": typeset, "answer": "4"}]
-    )
+    evaluation = write_lines(tmp_path / "valid.jsonl", [{"problem": exact, "answer": "2"}, {"problem": typeset, "answer": "4"}])
     arguments = ["--source", source, "--output", output, "--eval-files", evaluation]
     assert run_script(monkeypatch, "prepare_train.py", *arguments) == 2
     assert "2 prompts are in the evaluation sets (exact: valid 1, normalised: valid 1)" in capsys.readouterr().err
@@ -181,7 +176,10 @@ def test_solutions_without_thoughts_need_a_flag_that_the_error_names(monkeypatch
     source = Path(__file__).parent / "fixtures" / "data" / "numina.jsonl"
     arguments = ["--source", source, "--output", output, "--teacher", "human"]
     assert run_script(monkeypatch, "prepare_train.py", *arguments) == 2
-    assert "think_tags_missing 2 (a think tag is missing, or they are in the wrong order; --no-think-tags accepts it)" in capsys.readouterr().err
+    assert (
+        "think_tags_missing 2 (a think tag is missing, or they are in the wrong order; --no-think-tags accepts it)"
+        in capsys.readouterr().err
+    )
     assert run_script(monkeypatch, "prepare_train.py", *arguments, "--no-think-tags") == 0  # nothing is left of the first try
     assert [row["reward_model"]["ground_truth"] for row in read_rows(output)] == ["14", "24"]
 
@@ -236,9 +234,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
             "--num-workers",
             "1",
         ]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     whole, killed = tmp_path / "whole" / "t.parquet", tmp_path / "killed" / "t.parquet"
     assert start(whole).wait() == 0

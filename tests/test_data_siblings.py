@@ -32,9 +32,7 @@ def make_training_set(monkeypatch: pytest.MonkeyPatch, folder: Path, rows: list[
 
 
 def test_sft_has_one_conversation_a_trace(monkeypatch, tmp_path):
-    train = make_training_set(
-        monkeypatch, tmp_path, [problem(1, trace("2"), trace("2", "again")), problem(2, trace("3"))]
-    )
+    train = make_training_set(monkeypatch, tmp_path, [problem(1, trace("2"), trace("2", "again")), problem(2, trace("3"))])
     output = tmp_path / "sft.parquet"
     assert run_script(monkeypatch, "prepare_sft.py", "--input", train, "--output", output) == 0
     rows = read_rows(output)
@@ -68,10 +66,7 @@ def test_the_complement_has_the_other_prompts_and_no_traces(monkeypatch, tmp_pat
     ]
     output = tmp_path / "rest.parquet"
     source = write_lines(tmp_path / "larger.jsonl", larger)
-    assert (
-        run_script(monkeypatch, "prepare_train_sft_rl.py", "--source", source, "--exclude", train, "--output", output)
-        == 0
-    )
+    assert run_script(monkeypatch, "prepare_train_sft_rl.py", "--source", source, "--exclude", train, "--output", output) == 0
     rows = read_rows(output)
     assert [row["reward_model"]["ground_truth"] for row in rows] == ["2", "4", "6"]
     assert all(row["target"] is None for row in rows)
@@ -238,8 +233,7 @@ def test_the_published_files_are_rebuilt_and_found_as_leaks(monkeypatch, tmp_pat
         assert sorted(map(content, rebuilt)) == sorted(map(content, published))
         assert check_training_file(tmp_path / file) == []
     leaks = [
-        {"problem": row["prompt"][-1]["content"], "generations": [], "answer": "1"}
-        for row in read_rows(BENCHMARKS / "valid.gpqa.parquet")
+        {"problem": row["prompt"][-1]["content"], "generations": [], "answer": "1"} for row in read_rows(BENCHMARKS / "valid.gpqa.parquet")
     ]
     source = write_lines(tmp_path / "leaks.jsonl", leaks)
     arguments = [

@@ -89,10 +89,7 @@ def test_batched_lengths_are_the_trainers_tokens():
     tokenizer = build_tokenizer()
     texts = ["<think>\na</think>\\boxed{1}", "plain", "<think>b", ""] * 20
     prompts = ["...<think>\n", "user\n", "<think>", "x"] * 20
-    expected = [
-        len(trace_tokens(Trace(text=text), tokenizer, prompt_ends_with=end))
-        for text, end in zip(texts, prompts, strict=True)
-    ]
+    expected = [len(trace_tokens(Trace(text=text), tokenizer, prompt_ends_with=end)) for text, end in zip(texts, prompts, strict=True)]
     assert TokenCounter(tokenizer).count_traces(texts, prompts) == expected
     assert expected[0] == len("a</think>\\boxed{1}") + 1  # one token a byte, the doubled tag gone, EOS
 

@@ -70,7 +70,9 @@ def driver(folder, monkeypatch, listing: str, mig: str = "") -> None:
     rows = "".join(f"{i}, {uuid}, {memory}\n" for i, (uuid, memory) in enumerate(zip(UUIDS, listing.split(), strict=False)))
     (folder / "query").write_text(rows)
     (folder / "list").write_text(mig)
-    program.write_text(f'#!/bin/sh\ncase "$*" in\n  -L) cat {folder}/list ;;\n  --query-gpu=index,uuid,memory.total*) cat {folder}/query ;;\n  *) exit 6 ;;\nesac\n')
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in\n  -L) cat {folder}/list ;;\n  --query-gpu=index,uuid,memory.total*) cat {folder}/query ;;\n  *) exit 6 ;;\nesac\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 

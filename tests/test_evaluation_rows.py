@@ -181,7 +181,7 @@ def test_two_spellings_of_a_benchmark_are_one_column(tmp_path):
     assert (table.rows[0].cells["math"].problems, table.rows[0].cells["math"].accuracy.value) == (2, 50.0)
 
 
-@pytest.mark.parametrize("end", ["", "\n", "\n\n", "\n{\"benchmark\": \"ma"])
+@pytest.mark.parametrize("end", ["", "\n", "\n\n", '\n{"benchmark": "ma'])
 def test_a_whole_last_line_counts_with_or_without_its_end(tmp_path, end):
     rows = [GENERATED, {**GENERATED, "problem": 1}]
     score(write(tmp_path / "a.decoded.jsonl", rows, end=end), Scoring(workers=1))

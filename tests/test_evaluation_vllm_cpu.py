@@ -13,9 +13,7 @@ needs_cpu_build = pytest.mark.skipif(not vllm_cpu.is_cpu_build(), reason="the di
 
 
 def in_a_fresh_process(code: str, **environment: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment})
     return result.stdout.strip()
 
 

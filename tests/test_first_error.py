@@ -45,7 +45,7 @@ ENGINE = [
 ]
 RANKS = [
     "[rank1]: Traceback (most recent call last):\n",
-    '[rank0]: Traceback (most recent call last):\n',
+    "[rank0]: Traceback (most recent call last):\n",
     '[rank1]:   File "sft_trainer.py", line 3, in fit\n',
     "[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n",
     "[rank0]: torch.distributed.DistBackendError: peer closed\n",
@@ -87,7 +87,7 @@ def test_healthy_logs_have_no_error():
 
 def test_origin_of_what_the_driver_gets():
     text = (
-        "\x1b[36mray::MixTaskRunner.run()\x1b[39m (pid=3, ip=1.2.3.4)\n  File \"a.py\", line 1, in run\n    x()\n"
+        '\x1b[36mray::MixTaskRunner.run()\x1b[39m (pid=3, ip=1.2.3.4)\n  File "a.py", line 1, in run\n    x()\n'
         "ray.exceptions.RayTaskError(AttributeError): \x1b[36mray::WorkerDict.init_model()\x1b[39m (pid=5, ip=1.2.3.4)\n"
         "  File \"b.py\", line 2, in init_model\nAttributeError: Optimizer 'NoSuch' not found"
     )

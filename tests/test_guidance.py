@@ -19,8 +19,7 @@ QWQ = Trace(text="middling", source="qwq")
 
 def rows(config, traces=(R1,), group_size=8, step=1, prompt_key="p"):
     return [
-        demonstration_for_row(config, traces, row=row, group_size=group_size, step=step, prompt_key=prompt_key)
-        for row in range(group_size)
+        demonstration_for_row(config, traces, row=row, group_size=group_size, step=step, prompt_key=prompt_key) for row in range(group_size)
     ]
 
 
@@ -41,9 +40,7 @@ def test_a_missing_trace_leaves_on_policy_rows():
     assert rows(GuidanceConfig(n_demonstrations=-1), traces=()) == [None] * 8
 
 
-@pytest.mark.parametrize(
-    ("ratio", "tokens", "forced"), [(1.0, 7, 7), (0.5, 7, 3), (0.999, 1, 0), (0.0, 7, 0), (1.0, 0, 0), (1 / 3, 3, 1)]
-)
+@pytest.mark.parametrize(("ratio", "tokens", "forced"), [(1.0, 7, 7), (0.5, 7, 3), (0.999, 1, 0), (0.0, 7, 0), (1.0, 0, 0), (1 / 3, 3, 1)])
 def test_prefix_length_rounds_down(ratio, tokens, forced):
     assert prefix_length(ratio, tokens) == forced
 

@@ -133,9 +133,7 @@ def advantages(**settings: object) -> list[float]:
     rewards_BT = torch.zeros(batch.response_mask_BT.shape)
     rewards_BT[:, 0] = batch.rewards  # veRL puts it on one token
     included = settings.pop("included", batch.real)
-    rows = Rows(
-        off_policy=batch.off_policy, included=included, truncated=batch.truncated, config=AdvantageConfig(**settings)
-    )
+    rows = Rows(off_policy=batch.off_policy, included=included, truncated=batch.truncated, config=AdvantageConfig(**settings))
     token = ROWS.set(rows)
     try:
         result, returns = luffy_advantages(rewards_BT, batch.response_mask_BT, batch.groups)

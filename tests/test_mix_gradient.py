@@ -149,9 +149,7 @@ def sums(model: Qwen2ForCausalLM, row: Row, formula: Formula) -> dict[str, torch
     }
 
 
-def reference(
-    model_folder: Path, rows: list[Row], case: Case
-) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+def reference(model_folder: Path, rows: list[Row], case: Case) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Weights after plain gradient descent on each mini-batch at once, and the metrics of each."""
     formula, metrics = case.formula, []
     model = Qwen2ForCausalLM.from_pretrained(model_folder)

@@ -33,9 +33,7 @@ def make_rows(forced_share: float) -> list[Row]:
     return rows
 
 
-def evaluate(
-    loss_function: Any, config: Any, rows: list[Row], **facts: Any
-) -> tuple[float, list[torch.Tensor], dict[str, float]]:
+def evaluate(loss_function: Any, config: Any, rows: list[Row], **facts: Any) -> tuple[float, list[torch.Tensor], dict[str, float]]:
     """Loss; its gradients with respect to each row's log-probabilities, then to each row's entropies; metrics."""
     batch = to_batch(rows, ("rollout_is_weights",) if facts.pop("corrected", False) else (), **WHOLE | facts)
     output = {name: batch.pop(name).detach().requires_grad_() for name in (LOG_P, ENTROPY)}

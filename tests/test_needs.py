@@ -61,9 +61,7 @@ def test_memory_of_a_gpu(model: Path, gpus: None) -> None:
     assert memory.is_met
     _, two = needs(paper(model, "trainer.n_gpus_per_node=2"))
     assert two.needed - memory.needed == pytest.approx(12 * PARAMETERS * 3 / 8) and not two.is_met
-    _, offloaded = needs(
-        paper(model, "trainer.n_gpus_per_node=2", "actor_rollout_ref.actor.fsdp_config.optimizer_offload=true")
-    )
+    _, offloaded = needs(paper(model, "trainer.n_gpus_per_node=2", "actor_rollout_ref.actor.fsdp_config.optimizer_offload=true"))
     assert offloaded.needed == pytest.approx(4 * PARAMETERS / 2 + 2048 * 2**20 + 3 * GIB) and offloaded.is_met
 
 

@@ -38,9 +38,7 @@ def loss_and_gradient(batch: dict[str, torch.Tensor], config: ObjectiveConfig) -
 @pytest.mark.parametrize("aggregation", ["constant", "token_mean", "sequence_mean"])
 @pytest.mark.parametrize("clip", [None, 0.2])
 def test_cuda_under_autocast_equals_the_cpu_in_float64(aggregation: str, clip: float | None) -> None:
-    config = ObjectiveConfig(
-        aggregation=aggregation, constant_length=T, clip_low=clip, clip_high=clip, entropy_coefficient=0.001
-    )
+    config = ObjectiveConfig(aggregation=aggregation, constant_length=T, clip_low=clip, clip_high=clip, entropy_coefficient=0.001)
     batch = rows()
     expected, gradient = loss_and_gradient(batch, config)
     on_gpu = {name: (each.float() if each.is_floating_point() else each).cuda() for name, each in batch.items()}
@@ -70,9 +68,7 @@ def test_forward_and_backward_of_a_whole_mini_batch() -> None:
         torch.cuda.synchronize()
         times.append(time.perf_counter() - start)
     peak = torch.cuda.max_memory_allocated() - before
-    print(
-        f"\n{shape}: median {1e3 * sorted(times)[10]:.2f} ms (least {1e3 * min(times):.2f}), {peak / 2**20:.0f} MiB beyond its arguments"
-    )
+    print(f"\n{shape}: median {1e3 * sorted(times)[10]:.2f} ms (least {1e3 * min(times):.2f}), {peak / 2**20:.0f} MiB beyond its arguments")
     assert peak < 64 * batch["log_prob"].nbytes
 
 

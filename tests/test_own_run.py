@@ -125,14 +125,18 @@ def test_rows_of_the_sft_layout(tmp_path):
     ],
 )  # fmt: skip
 def test_lengths_against_every_budget(model, data, tmp_path, overrides, says):
-    defaults = [] if any("max_prompt_length" in each for each in overrides) else ["data.max_prompt_length=57", "data.max_response_length=19"]
+    defaults = (
+        [] if any("max_prompt_length" in each for each in overrides) else ["data.max_prompt_length=57", "data.max_response_length=19"]
+    )
     config = composed(model, data, tmp_path, "data.val_files=null", *defaults, *overrides)
     problems = list(inputs.row_lengths(config).problems())
     assert problems == [] if says is None else says in problems[0] and "\n" not in problems[0]
 
 
 def test_prompts_that_the_filter_takes_are_said(model, data, tmp_path):
-    config = composed(model, data, tmp_path, "data.filter_overlong_prompts=true", "data.max_prompt_length=80", "data.max_response_length=64")
+    config = composed(
+        model, data, tmp_path, "data.filter_overlong_prompts=true", "data.max_prompt_length=80", "data.max_response_length=64"
+    )
     found = inputs.row_lengths(config)
     assert list(found.problems()) == []
     assert found.notes == [

@@ -81,8 +81,10 @@ def test_override_of_a_wrong_name(override: str, says: str) -> None:
         ("lr=1e-5", "unknown key lr; did you mean actor_rollout_ref.actor.optim.lr?"),
         ("experimnt=luffy", "unknown key experimnt; did you mean experiment?"),
         ("zzqx=1", "unknown key zzqx; see --cfg job for every key"),
-        ("reward.custom_reward_function.reward_kwargs={bonus: 0.1}",
-         "reward.custom_reward_function.reward_kwargs is not there yet: +reward.custom_reward_function.reward_kwargs=... adds it"),
+        (
+            "reward.custom_reward_function.reward_kwargs={bonus: 0.1}",
+            "reward.custom_reward_function.reward_kwargs is not there yet: +reward.custom_reward_function.reward_kwargs=... adds it",
+        ),
         ("experiment=lufy", "In 'mix_ppo': Could not find 'experiment/lufy' Available options in 'experiment': luffy mixed"),
         ("model_engine=megatron", "model_engine=megatron: the gradient of this extension is tested on veRL's FSDP engine alone"),
         ("data.train_batch_size=[", "no viable alternative at input '['"),
@@ -169,9 +171,7 @@ def test_key_that_is_read() -> None:
 
 
 def test_switches_that_are_on() -> None:
-    config = composed(
-        "algorithm.use_kl_in_reward=true", "reward.reward_model.enable=true", "trainer.v1.trainer_mode=colocate_async"
-    )
+    config = composed("algorithm.use_kl_in_reward=true", "reward.reward_model.enable=true", "trainer.v1.trainer_mode=colocate_async")
     keys = ["algorithm.kl_ctrl.kl_coef", "actor_rollout_ref.ref.fsdp_config.param_offload", "reward.reward_model.model_path"]
     assert list(unread([*keys, "trainer.v1.colocate_async.num_warmup_batches"], config)) == []
     assert list(unread(["actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu"], config)) == []
@@ -349,9 +349,7 @@ def test_another_verl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _run(*overrides: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [*TRAIN, *overrides], capture_output=True, text=True, timeout=120, env={**os.environ, **environment}
-    )
+    return subprocess.run([*TRAIN, *overrides], capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
 
 
 def _error_lines(result: subprocess.CompletedProcess) -> list[str]:
@@ -384,7 +382,11 @@ def test_separate_async_says_all_that_it_lacks_in_one_line() -> None:
     found = preflight.config_problems(composed("mode=separate_async", "actor_rollout_ref.rollout.nnodes=0"))
     (line,) = [each for each in found if each.startswith("mode=separate_async cannot run here: ")]
     assert line.count(";") == 2
-    for part in ("data.train_batch_size=16 must be trainer.v1.separate_async.parameter_sync_step=2 times", "rollout.nnodes=0", "profile=cpu"):
+    for part in (
+        "data.train_batch_size=16 must be trainer.v1.separate_async.parameter_sync_step=2 times",
+        "rollout.nnodes=0",
+        "profile=cpu",
+    ):
         assert part in line
 
 

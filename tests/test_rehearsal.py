@@ -50,9 +50,7 @@ class Node:
             "WANDB_MODE": "offline",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "1",  # an engine is a process of its own, as on GPUs
         }
-        done = subprocess.run(
-            [*words, *more], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout
-        )
+        done = subprocess.run([*words, *more], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=timeout)
         logs = sorted(self.folder.glob("outputs/*/train.log"), key=lambda file: file.stat().st_mtime)
         log = logs[-1].read_text(errors="replace")[-4000:] if logs and done.returncode != code else ""
         assert done.returncode == code, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}\n{log}"
@@ -157,9 +155,7 @@ def test_reinforcement_learning(trained):
 def test_the_checkpoint_is_a_model(trained):
     exported = trained.folder / "outputs/luffy/global_step_2/actor/huggingface"
     assert Path(trained.summary("luffy")["hf_model"]).parts[-3:] == exported.parts[-3:]
-    new, old = (
-        AutoModelForCausalLM.from_pretrained(each) for each in (exported, trained.folder / "models/Qwen2.5-Math-7B-16k")
-    )
+    new, old = (AutoModelForCausalLM.from_pretrained(each) for each in (exported, trained.folder / "models/Qwen2.5-Math-7B-16k"))
     assert any(not a.equal(b) for a, b in zip(new.parameters(), old.parameters(), strict=True))
     assert new.config.rope_parameters["rope_theta"] == 40_000
     assert SYSTEM in AutoTokenizer.from_pretrained(exported).chat_template.encode().decode("unicode_escape")

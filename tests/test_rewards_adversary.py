@@ -15,7 +15,11 @@ import pytest
 from luffy.rewards import Grader, Reason, kind_for
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = [Path(folder) for folder in (os.environ.get("LUFFY_BENCHMARKS"), ROOT.parent / "shared/benchmarks", ROOT.parents[1] / "shared/benchmarks") if folder]
+FOLDERS = [
+    Path(folder)
+    for folder in (os.environ.get("LUFFY_BENCHMARKS"), ROOT.parent / "shared/benchmarks", ROOT.parents[1] / "shared/benchmarks")
+    if folder
+]
 BENCHMARKS = next((folder for folder in FOLDERS if (folder / "valid.all.parquet").is_file()), None)
 GOLDS, SEED = 2000, 0
 
@@ -36,7 +40,9 @@ def answers_to(gold: str) -> tuple[str, ...]:
 
 def stripped(text: str) -> str:
     """The text without what graders of these benchmarks leave out: signs of looks, units, degrees, a base, a name before =."""
-    text = re.sub(r"\\(?:text|mbox)\s*\{[^{}]*\}(?:\^\{?[0-9]\}?)?|\^\{?\\circ\}?|\\?%|\\?\$|\\!|\\left|\\right|\s|(?<=[0-9])_\{?[0-9]+\}?$", "", text)
+    text = re.sub(
+        r"\\(?:text|mbox)\s*\{[^{}]*\}(?:\^\{?[0-9]\}?)?|\^\{?\\circ\}?|\\?%|\\?\$|\\!|\\left|\\right|\s|(?<=[0-9])_\{?[0-9]+\}?$", "", text
+    )
     return re.sub(r"^[A-Za-z](?:\([a-z]\))?=|(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", text)
 
 
@@ -73,7 +79,9 @@ def test_no_answer_pays_for_all_questions() -> None:
     assert len({len(set(answers_to(gold))) for _, gold in golds} - {29, 30}) == 0  # the first number may be 0 or 1
     rows = [(source, gold, answer) for source, gold in dict.fromkeys(golds) for answer in answers_to(gold)]
     with Grader(workers=1, time_limit_s=20) as grader:
-        verdicts = grader.grade_batch([(rf"\boxed{{{answer}}}", gold) for _, gold, answer in rows], kind=[kind_for(source) for source, _, _ in rows])
+        verdicts = grader.grade_batch(
+            [(rf"\boxed{{{answer}}}", gold) for _, gold, answer in rows], kind=[kind_for(source) for source, _, _ in rows]
+        )
     paid = [(row, verdict) for row, verdict in zip(rows, verdicts, strict=True) if verdict.correct]
     assert [row for row, _ in paid if not really_is(row[2], row[1])] == []
     assert len(paid) > 100  # of golds that are 0 or 1, or the first number of which is all of them

@@ -75,9 +75,7 @@ NUMBERS = st.one_of(
     st.decimals(-20, 20, places=1).map(str),
     st.decimals(-1, 1, places=6).map(str),
     st.decimals(0, 99999, places=2).map(str),
-    st.tuples(st.sampled_from(["", "-"]), st.integers(-9, 9), st.integers(0, 6)).map(
-        lambda parts: r"{}\frac{{{}}}{{{}}}".format(*parts)
-    ),
+    st.tuples(st.sampled_from(["", "-"]), st.integers(-9, 9), st.integers(0, 6)).map(lambda parts: r"{}\frac{{{}}}{{{}}}".format(*parts)),
     st.tuples(st.sampled_from(["", "-"]), st.integers(0, 9), st.integers(0, 6)).map(lambda parts: "{}{}/{}".format(*parts)),
 )
 
@@ -110,7 +108,10 @@ def test_looks_do_not_matter(answer: str, gold: str) -> None:
     assert math_verify(gold, boxed(answer))
 
 
-@pytest.mark.parametrize(("answer", "gold"), [("1 2", "12"), ("1, 000", "1,000"), ("A", "a"), ("x", "y"), ("1/2", "0.5"), ("1e3", "x"), ("1/0", "2"), (r"2\frac{1}{2}", "3")])
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [("1 2", "12"), ("1, 000", "1,000"), ("A", "a"), ("x", "y"), ("1/2", "0.5"), ("1e3", "x"), ("1/0", "2"), (r"2\frac{1}{2}", "3")],
+)
 def test_shortcut_says_nothing_where_it_is_not_certain(answer: str, gold: str) -> None:
     assert shortcut(answer, gold) is None
 
@@ -133,7 +134,9 @@ def test_arithmetic_reads_as_sympy_reads(text: str) -> None:
     assert str(ours.doit()) == str(sympys.doit())
 
 
-@pytest.mark.parametrize("text", ["x", "f(1)", "(1).real", "[1]", "1 if 1 else 2", "'a'", "1j", "1//2", "1,2", "lambda: 1", "1_000", "0x1f", "~1"])
+@pytest.mark.parametrize(
+    "text", ["x", "f(1)", "(1).real", "[1]", "1 if 1 else 2", "'a'", "1j", "1//2", "1,2", "lambda: 1", "1_000", "0x1f", "~1"]
+)
 def test_arithmetic_refuses_all_else(text: str) -> None:
     from luffy.rewards.arithmetic import read_arithmetic
 

@@ -9,7 +9,9 @@ from luffy.rewards import Reason, grade, kind_for
 from luffy.rewards.answer import after_thought, as_text, boxed_answer
 from luffy.rewards.choice import choice_answer
 
-PIECES = st.sampled_from(["\\boxed{", "\\fbox{", "{", "}", "\\{", "\\}", "\\", "3", " and ", ", ", "$", "box", "</think>", "\n", "word " * 9])
+PIECES = st.sampled_from(
+    ["\\boxed{", "\\fbox{", "{", "}", "\\{", "\\}", "\\", "3", " and ", ", ", "$", "box", "</think>", "\n", "word " * 9]
+)
 TEXTS = st.lists(PIECES, max_size=40).map("".join)
 
 

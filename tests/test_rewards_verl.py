@@ -63,9 +63,7 @@ def make_row(tokenizer: Any, response: str, gold: Any, *, source: str = "math", 
     ids = tokenizer.encode(response, add_special_tokens=False)
     mask = torch.tensor([[1] * (len(PROMPT) + len(ids)) + [0] * padding])
     ids = ids + [0] * padding
-    batch = TensorDict(
-        {"prompts": torch.tensor([PROMPT]), "responses": torch.tensor([ids]), "attention_mask": mask}, batch_size=1
-    )
+    batch = TensorDict({"prompts": torch.tensor([PROMPT]), "responses": torch.tensor([ids]), "attention_mask": mask}, batch_size=1)
     columns = {"data_source": source, "reward_model": {"ground_truth": gold, "style": "rule"}, "extra_info": {"index": 0}}
     return DataProto(batch=batch, non_tensor_batch={name: np.array([value], dtype=object) for name, value in columns.items()})
 

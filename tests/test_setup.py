@@ -43,17 +43,13 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def set_up(
-    checkout: Path, version: str = "3.12", unavailable: str = "nothing", nvcc: str | None = None, **variables: str
-):
+def set_up(checkout: Path, version: str = "3.12", unavailable: str = "nothing", nvcc: str | None = None, **variables: str):
     """Run setup.sh with a stand-in interpreter; return the process and the arguments of each ``pip install``."""
     tools, log = checkout / "tools", checkout / "pip.log"
     tools.mkdir(exist_ok=True)
     log.unlink(missing_ok=True)
     (tools / "python3.12").write_text(PYTHON.format(version=version, log=log))
-    (tools / "nvcc").write_text(
-        f"#!/bin/sh\n[ -n '{nvcc or ''}' ] && echo 'Cuda compilation tools, release {nvcc}, V1'\n"
-    )
+    (tools / "nvcc").write_text(f"#!/bin/sh\n[ -n '{nvcc or ''}' ] && echo 'Cuda compilation tools, release {nvcc}, V1'\n")
     for tool in tools.iterdir():
         tool.chmod(0o755)
     environment = {
@@ -63,9 +59,7 @@ def set_up(
         "UNAVAILABLE": unavailable,
         **variables,
     }
-    run = subprocess.run(
-        ["bash", "exp_scripts/setup.sh"], cwd=checkout, env=environment, capture_output=True, text=True
-    )
+    run = subprocess.run(["bash", "exp_scripts/setup.sh"], cwd=checkout, env=environment, capture_output=True, text=True)
     return run, log.read_text().splitlines() if log.exists() else []
 
 
@@ -103,9 +97,7 @@ def test_a_wheel_of_flash_attn_is_taken_and_remembered(checkout):
     assert not (checkout / ".venv/overrides").exists()
     assert set_up(checkout)[1] == []  # the variable is not needed again
     run, calls = set_up(checkout, FLASH_ATTN_WHEEL="other.whl", unavailable="other.whl")
-    assert run.returncode == 2 and run.stderr.splitlines() == [
-        "error: FLASH_ATTN_WHEEL=other.whl does not fit, see above"
-    ]
+    assert run.returncode == 2 and run.stderr.splitlines() == ["error: FLASH_ATTN_WHEEL=other.whl does not fit, see above"]
     run, _ = set_up(checkout, FLASH_ATTN_WHEEL="none")
     assert run.returncode == 0 and (checkout / ".venv/overrides").exists()
 
@@ -138,9 +130,7 @@ def test_tests_have_an_environment_of_their_own_beside_a_gpu_set(checkout):
         (checkout / ".venv/.installed").unlink(missing_ok=True)
         if installed:
             (checkout / ".venv/.installed").write_text(installed + "\n")
-        planned = subprocess.run(
-            ["make", "-n", "test"], cwd=checkout, env=dict(os.environ), capture_output=True, text=True
-        )
+        planned = subprocess.run(["make", "-n", "test"], cwd=checkout, env=dict(os.environ), capture_output=True, text=True)
         assert f"\n{folder}/bin/python -m pytest" in planned.stdout
 
 

@@ -102,7 +102,10 @@ def test_a_loader_takes_the_samples(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"prompt": user("1"), "target": assistant("x" * 200)}], r"row 0: prompt and trace have 2\d\d tokens, more than data.max_length=128"),
+        (
+            [{"prompt": user("1"), "target": assistant("x" * 200)}],
+            r"row 0: prompt and trace have 2\d\d tokens, more than data.max_length=128",
+        ),
         ([{"prompt": user("1"), "target": []}], "no row has a trace"),
         ([{"text": "x"}], "has columns text; training needs 'prompt' and 'target', or 'messages'"),
         ([{"messages": user("1")}], "role 'user'; it must be 'assistant'"),

@@ -29,7 +29,12 @@ def results(tmp_path_factory) -> dict[str, dict[str, Any]]:
     example = write_example(tmp_path_factory.mktemp("sft"))
     cases = []
     for number, (name, (run, steps)) in enumerate(RUNS.items()):
-        extra = [*SGD, "data.micro_batch_size_per_gpu=8", f"trainer.total_training_steps={steps}", f"luffy.run.seed={int(name == 'another seed')}"]
+        extra = [
+            *SGD,
+            "data.micro_batch_size_per_gpu=8",
+            f"trainer.total_training_steps={steps}",
+            f"luffy.run.seed={int(name == 'another seed')}",
+        ]
         cases.append({"overrides": overrides(example, folder / run, extra), "output": str(folder / f"{number}.pt")})
     run_ranks("sft_rank.py", 1, cases, folder)
     return {name: torch.load(case["output"]) for name, case in zip(RUNS, cases, strict=True)}

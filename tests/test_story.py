@@ -99,7 +99,13 @@ def paste(checkout: Path, commands: str, *, code: int = 0) -> str:
         "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", "-euc", commands], cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=SECONDS
+        ["bash", "-euc", commands],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
     )
     logs = "".join(log.read_text(errors="replace")[-2000:] for log in checkout.glob("outputs/*/train.log"))
     assert done.returncode == code, done.stdout[-3000:] + logs

@@ -99,9 +99,7 @@ def test_data_broken_off_between_two_files_are_built_again(tmp_path, monkeypatch
     train, heldout = built.train.read_bytes(), built.heldout.read_bytes()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         write = example.pq.write_table
-        patch.setattr(
-            example.pq, "write_table", lambda table, to: interrupt() if "heldout" in to.name else write(table, to)
-        )
+        patch.setattr(example.pq, "write_table", lambda table, to: interrupt() if "heldout" in to.name else write(table, to))
         build(tmp_path)
     assert built.train.read_bytes() != train and built.heldout.read_bytes() == heldout  # Of two seeds.
     build(tmp_path, seed=1)

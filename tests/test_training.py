@@ -91,11 +91,7 @@ def test_exported_model_is_the_trained_one(run, tiny_example) -> None:
     exported = run["folder"] / f"global_step_{STEPS}" / "actor" / "huggingface"
     trained, base = (AutoModelForCausalLM.from_pretrained(each) for each in (exported, tiny_example.model))
     assert AutoTokenizer.from_pretrained(exported).chat_template
-    changed = [
-        name
-        for (name, new), old in zip(trained.named_parameters(), base.parameters(), strict=True)
-        if not new.equal(old)
-    ]
+    changed = [name for (name, new), old in zip(trained.named_parameters(), base.parameters(), strict=True) if not new.equal(old)]
     assert "model.embed_tokens.weight" in changed and len(changed) > 10
 
 

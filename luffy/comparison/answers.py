@@ -53,11 +53,14 @@ def _completions(engine: Any, total: int) -> Iterator[tuple[int, Completion]]:
                     number, problem, sample = map(int, output.request_id.split("/"))
                     drawn = output.outputs[0]
                     bar.update()
-                    yield number, Completion(
-                        key=(problem, sample),
-                        text=drawn.text,
-                        length=len(drawn.token_ids),
-                        finish_reason=drawn.finish_reason or "unknown",
+                    yield (
+                        number,
+                        Completion(
+                            key=(problem, sample),
+                            text=drawn.text,
+                            length=len(drawn.token_ids),
+                            finish_reason=drawn.finish_reason or "unknown",
+                        ),
                     )
 
 

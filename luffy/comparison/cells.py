@@ -86,9 +86,7 @@ def plan(regimes: Sequence[str], seeds: Sequence[int], *, steps: int | None = No
 def plan_variants(variants: Sequence[Method], seeds: Sequence[int], *, steps: int | None = None) -> list[Cell]:
     """The cells of an ablation, in the main regime; arguments and errors are those of :func:`plan`."""
     _check(seeds, steps)
-    return [
-        Cell(regime=MAIN, method=method, seed=seed, steps=steps or MAIN.steps) for seed in seeds for method in variants
-    ]
+    return [Cell(regime=MAIN, method=method, seed=seed, steps=steps or MAIN.steps) for seed in seeds for method in variants]
 
 
 def _check(seeds: Sequence[int], steps: int | None) -> None:

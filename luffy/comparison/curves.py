@@ -38,10 +38,7 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
     for name, (metric, label) in PICTURES.items():
         if metric == HELD_OUT and ends_alone:
             continue
-        lines = [
-            (_color(method, place), title, band(results, method, metric))
-            for place, (method, title) in enumerate(methods)
-        ]
+        lines = [(_color(method, place), title, band(results, method, metric)) for place, (method, title) in enumerate(methods)]
         if not any(points for _, _, points in lines):
             continue
         with figure(folder / name, formats=("png",)) as (axes,):

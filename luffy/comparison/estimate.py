@@ -34,7 +34,9 @@ class Estimate:
     def lines(self) -> list[str]:
         """For a person, before the start."""
         todo = self.cells - self.finished
-        amount = f"about {max(1, round(self.seconds / 60))} minutes on 2 cores, {self.megabytes:.0f} MB of disk" if todo else "nothing to do"
+        amount = (
+            f"about {max(1, round(self.seconds / 60))} minutes on 2 cores, {self.megabytes:.0f} MB of disk" if todo else "nothing to do"
+        )
         return [f"{self.cells} cells, {self.finished} of them finished already; the other {todo}: {amount}"]
 
 

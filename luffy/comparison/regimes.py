@@ -49,9 +49,7 @@ def _few(traces: int) -> Regime:
 
 
 FEWEST = _few(16)
-OVERTRAINED = replace(
-    FEWEST, name="traces_16_long", title=f"16 traces, {LONGEST} steps", steps=LONGEST, prompts=16, points=5
-)
+OVERTRAINED = replace(FEWEST, name="traces_16_long", title=f"16 traces, {LONGEST} steps", steps=LONGEST, prompts=16, points=5)
 
 REGIMES: Mapping[str, Regime] = MappingProxyType(
     {

@@ -36,9 +36,7 @@ RULES = (
 )
 
 
-def write_report(
-    cells: Sequence[Cell], layout: Layout, document: Path, *, title: str, command: str, conclusions: bool
-) -> list[Cell]:
+def write_report(cells: Sequence[Cell], layout: Layout, document: Path, *, title: str, command: str, conclusions: bool) -> list[Cell]:
     """Write the report.
 
     Args:

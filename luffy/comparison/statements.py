@@ -41,9 +41,7 @@ BEST = Quantity(title="held-out avg@8 at its best point", value=lambda result: r
 PASS = Quantity(title="held-out pass@8", value=lambda result: result.measured.pass8)
 HARDER = Quantity(title="avg@8 on problems longer than any trace", value=lambda result: result.measured.harder_avg8)
 ENTROPY = Quantity(title="entropy at the end", value=lambda result: result.measured.entropy, margin=ENTROPY_MARGIN)
-SPEED = Quantity(
-    title="rollouts' reward averaged over training", value=lambda result: statistics.fmean(result.curves[REWARD].values)
-)
+SPEED = Quantity(title="rollouts' reward averaged over training", value=lambda result: statistics.fmean(result.curves[REWARD].values))
 
 
 @dataclass(frozen=True, kw_only=True)

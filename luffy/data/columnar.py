@@ -40,15 +40,9 @@ def row_count(path: Path) -> int:
         return pq.read_metadata(path).num_rows
 
 
-def batches(
-    path: Path, size: int, wanted: Sequence[str]
-) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
+def batches(path: Path, size: int, wanted: Sequence[str]) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
     """Batches as (first row, function that gives the rows or their errors, share of the file done)."""
-    source = (
-        _parquet_batches(path, size, wanted)
-        if path.suffix.lower() == ".parquet"
-        else _arrow_batches(path, size, wanted)
-    )
+    source = _parquet_batches(path, size, wanted) if path.suffix.lower() == ".parquet" else _arrow_batches(path, size, wanted)
     first = 0
     while True:
         with _as_input_error(path, first):

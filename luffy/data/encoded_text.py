@@ -62,8 +62,7 @@ def decoded(text: str) -> Any:
     if value is None:
         if stripped[0] != "(" and (_CHAT.match(stripped) or not _goes_on(stripped)):
             raise InputError(
-                f"the text {shown(stripped)} begins as data but cannot be read as JSON or a Python list; "
-                "give the list itself, or mend it"
+                f"the text {shown(stripped)} begins as data but cannot be read as JSON or a Python list; give the list itself, or mend it"
             )
         return text
     if stripped[0] in "[({" and (not isinstance(value, (list, tuple, dict)) or (value and not _has_text(value))):
@@ -145,6 +144,5 @@ def _texts(value: Any) -> Any:
 def _require_escapes(value: Any, text: str) -> None:
     if any(_LOST_ESCAPES.search(inner) for inner in _texts(value)):
         raise InputError(
-            f"the text {shown(text)} has control characters once it is read, as LaTeX whose backslashes are not "
-            "doubled leaves; double them"
+            f"the text {shown(text)} has control characters once it is read, as LaTeX whose backslashes are not doubled leaves; double them"
         )

@@ -101,9 +101,7 @@ def _read(source: BenchmarkSource, file: Path, seed: int) -> Iterator[tuple[str,
     own = all(column in present for column in _OWN_LAYOUT)
     missing = [] if own else [column for column in source.columns if column not in present]
     if missing:
-        raise InputError(
-            f"{file} has no column '{missing[0]}' of benchmark '{source.name}'; its columns are {', '.join(present)}"
-        )
+        raise InputError(f"{file} has no column '{missing[0]}' of benchmark '{source.name}'; its columns are {', '.join(present)}")
     seen: set[tuple[str, str]] = set()  # an evaluation file may repeat its problems
     for batch in read_batches(file, _ROWS_AT_ONCE, _OWN_LAYOUT if own else source.columns):
         for number, row in enumerate(batch.rows(), batch.first_row):

@@ -102,9 +102,7 @@ def columns_of(path: Path) -> list[str]:
     names = FORMATS[path.suffix.lower()].columns(path)
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise InputError(
-            f"{path} has the column '{doubled[0]}' {names.count(doubled[0])} times; rename or drop the others"
-        )
+        raise InputError(f"{path} has the column '{doubled[0]}' {names.count(doubled[0])} times; rename or drop the others")
     return names
 
 

@@ -137,9 +137,7 @@ class Filter:
         self._measure_traces(rows)
         _sift_traces(rows, drops, self._trace_length_fault)
         self._drop_wrong(rows, drops)
-        return _sift(
-            rows, drops, lambda row: None if row.kept else (reasons.NO_TRACE_LEFT, f"of {len(row.example.traces)}")
-        ), drops
+        return _sift(rows, drops, lambda row: None if row.kept else (reasons.NO_TRACE_LEFT, f"of {len(row.example.traces)}")), drops
 
     def _mark_overlaps(self, rows: list[Judged]) -> None:
         for row in rows:
@@ -188,11 +186,7 @@ class Filter:
     def _measure_traces(self, rows: list[Judged]) -> None:
         pairs = [(row, position) for row in rows for position in row.kept]
         texts = [_trace(row, position).text for row, position in pairs]
-        lengths = (
-            map(len, texts)
-            if self._counter is None
-            else self._counter.count_traces(texts, [row.rendered for row, _ in pairs])
-        )
+        lengths = map(len, texts) if self._counter is None else self._counter.count_traces(texts, [row.rendered for row, _ in pairs])
         for (row, position), length in zip(pairs, lengths, strict=True):
             row.trace_lengths[position] = length
 
@@ -205,9 +199,7 @@ class Filter:
         if self._verify is None:
             return
         pairs = [(row, position) for row in rows for position in row.kept]
-        verdicts = self._verify(
-            [(_trace(row, position).text, row.example.gold, row.example.data_source) for row, position in pairs]
-        )
+        verdicts = self._verify([(_trace(row, position).text, row.example.gold, row.example.data_source) for row, position in pairs])
         by_place = {(row.row, position): verdict for (row, position), verdict in zip(pairs, verdicts, strict=True)}
 
         def fault(row: Judged, position: int) -> tuple[str, str] | None:
@@ -235,9 +227,7 @@ def _sift(rows: list[Judged], drops: list[Drop], fault: Callable[[Judged], tuple
 
 def _sift_traces(rows: list[Judged], drops: list[Drop], fault: Callable[[Judged, int], tuple[str, str] | None]) -> None:
     for row in rows:
-        faults: Iterator[tuple[int, tuple[str, str] | None]] = (
-            (position, fault(row, position)) for position in row.kept
-        )
+        faults: Iterator[tuple[int, tuple[str, str] | None]] = ((position, fault(row, position)) for position in row.kept)
         kept = []
         for position, found in faults:
             if found:

@@ -57,8 +57,7 @@ FAULTS = {
     ),
     "broken_text": (
         WARNING,
-        "{where} contains NUL, U+FFFD, a backspace or a form feed, as wrong decoding and unescaped LaTeX leave; read "
-        "the source again",
+        "{where} contains NUL, U+FFFD, a backspace or a form feed, as wrong decoding and unescaped LaTeX leave; read the source again",
     ),
     "target_source_count": (ERROR, "'target_source' has {count} entries for {traces} traces; give one each"),
     "target_probs_count": (ERROR, "'target_probs' has {count} entries for {traces} traces; give one each, or null"),

@@ -52,10 +52,7 @@ def read_gold(value: Any, column: str, *, solution: bool = False) -> Gold:
     if isinstance(value, str):
         text = value.strip()
         if _ONE_NUMBER.fullmatch(text):
-            raise InputError(
-                f"column '{column}' holds the text '{text}', a list of one number or mathematics; "
-                f"write {text[1:-1].strip()}"
-            )
+            raise InputError(f"column '{column}' holds the text '{text}', a list of one number or mathematics; write {text[1:-1].strip()}")
         read = decoded(text)
         if isinstance(read, str):
             quoted = _QUOTED.fullmatch(read.strip())
@@ -65,8 +62,7 @@ def read_gold(value: Any, column: str, *, solution: bool = False) -> Gold:
         key = next((key for key in _KEYS if key in value), None)
         if key is None:
             raise InputError(
-                f"column '{column}' holds an object with {', '.join(map(str, value)) or 'nothing'}; give its "
-                f"answer as {_KEYS[0]}"
+                f"column '{column}' holds an object with {', '.join(map(str, value)) or 'nothing'}; give its answer as {_KEYS[0]}"
             )
         return read_gold(value[key], f"{column}.{key}", solution=solution)
     if isinstance(value, (list, tuple)):
@@ -98,9 +94,7 @@ def _only(values: Any, column: str, solution: bool) -> Gold:
     if not values:
         return Gold("")
     if len(values) > 1:
-        raise InputError(
-            f"column '{column}' holds {len(values)} answers; give one, several of which all belong to it as '1, 2'"
-        )
+        raise InputError(f"column '{column}' holds {len(values)} answers; give one, several of which all belong to it as '1, 2'")
     return read_gold(values[0], column, solution=solution)
 
 

@@ -35,9 +35,7 @@ class HeldOut:
     held_out_rows: int
 
 
-def split_held_out(
-    file: Path, folder: Path, *, seed: int, share: float | None = None, rows: int | None = None
-) -> HeldOut:
+def split_held_out(file: Path, folder: Path, *, seed: int, share: float | None = None, rows: int | None = None) -> HeldOut:
     """Split a training file into a part to train on and a part to validate on.
 
     Whole problems are drawn: rows of one problem text (as rows are merged, :func:`luffy.data.text_keys.prompt_key`) are
@@ -58,9 +56,7 @@ def split_held_out(
     drawn = _draw(Counter(keys), _wanted(len(keys), share, rows, file), seed)
     held = np.fromiter((key in drawn for key in keys), dtype=bool, count=len(keys))
     if held.all():
-        raise InputError(
-            f"{file} has too few problems to hold {held.sum()} of its {len(keys)} rows out; hold out fewer"
-        )
+        raise InputError(f"{file} has too few problems to hold {held.sum()} of its {len(keys)} rows out; hold out fewer")
     train, held_out = folder / f"{file.stem}_train.parquet", folder / f"{file.stem}_held_out.parquet"
     _write(file, ~held, train)
     _write(file, held, held_out)

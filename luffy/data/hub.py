@@ -25,9 +25,7 @@ def is_hub_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-def fetch(
-    name: str, *, config: str | None = None, split: str = "train", local_flag: str = "--source DIR"
-) -> tuple[Path, ...]:
+def fetch(name: str, *, config: str | None = None, split: str = "train", local_flag: str = "--source DIR") -> tuple[Path, ...]:
     """Fetch a data set, or find it in the local cache.
 
     Args:

@@ -35,9 +35,7 @@ _TRACES = (
     "conversations",
     "solution",
 )
-_NUMBERED_TRACE = re.compile(
-    r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+"
-)  # as DeepMath's r1_solution_1
+_NUMBERED_TRACE = re.compile(r"((?:r1_)?(?:solution|generation|response|completion|trace))_\d+")  # as DeepMath's r1_solution_1
 _THOUGHT = re.compile(r"((?:\w+_)?)(?:thinking_trajector(?:y|ies)|reasoning(?:_content)?|thinking)")
 _AFTER_THOUGHT = ("attempt", "response", "content", "output", "completion", "solution")  # as s1K's deepseek_attempt
 # Of columns with solutions only a marked answer is taken: MetaMath's 'response' ends with "The answer is: 7".
@@ -113,9 +111,7 @@ class Layout:
         needed = (self.prompt, self.answer, *([self.trace] if self.trace else []))
         missing = [column for column in needed if column not in row]
         if missing:
-            raise InputError(
-                f"{where} has no column '{missing[0]}', which other rows have; its columns are {', '.join(row)}"
-            )
+            raise InputError(f"{where} has no column '{missing[0]}', which other rows have; its columns are {', '.join(row)}")
         try:
             present = {column: _present(row[column]) for column in self.columns if column in row}
             example = self._example({**present, self.answer: row[self.answer]})
@@ -175,9 +171,7 @@ class Layout:
         return tuple(next(iter(read_traces([message], [name], [probs])), empty) for message, name, probs in each)
 
 
-def find_layout(
-    columns: Sequence[str], names: ColumnNames, *, teacher: str, system: SystemRewriter, traces: bool, where: str
-) -> Layout:
+def find_layout(columns: Sequence[str], names: ColumnNames, *, teacher: str, system: SystemRewriter, traces: bool, where: str) -> Layout:
     """Choose the columns of a source.
 
     Args:
@@ -205,9 +199,7 @@ def find_layout(
     numbered = [] if names.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
     thoughts = _thoughts(columns) if traces else {}
     if len(thoughts) > 1 and names.trace is None and TARGET not in columns:
-        raise InputError(
-            f"{where} has several columns of traces with thoughts ({', '.join(thoughts)}); name one: --trace-column"
-        )
+        raise InputError(f"{where} has several columns of traces with thoughts ({', '.join(thoughts)}); name one: --trace-column")
     known = (TARGET, *numbered[:1], *thoughts, *_TRACES)
     prompt = choose("--prompt-column", "the problem", names.prompt, _PROMPTS)
     trace = choose("--trace-column", "the traces", names.trace, known) if traces else None
@@ -326,9 +318,7 @@ def _message(message: Any, where: str) -> dict[str, str]:
 def _content(message: Mapping[str, Any]) -> Any:
     """A message's text, that of its parts, or its reasoning between think tags and its text after them."""
     content = next((message[key] for key in _CONTENTS if key in message), None)
-    if isinstance(content, list) and all(
-        isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
-    ):
+    if isinstance(content, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
         content = "".join(part["text"] for part in content)
     reasoning = next((message[key] for key in _REASONING if isinstance(message.get(key), str)), "")
     if reasoning.strip() and isinstance(content, str) and THINK_CLOSE not in content:

@@ -44,13 +44,9 @@ def require_chat_tokenizer(tokenizer: Any, name: str) -> None:
         InputError: where one of them is missing.
     """
     if tokenizer.eos_token_id is None:
-        raise InputError(
-            f"tokenizer {name} has no EOS token, so a trace could not end; set eos_token in its configuration"
-        )
+        raise InputError(f"tokenizer {name} has no EOS token, so a trace could not end; set eos_token in its configuration")
     if not tokenizer.chat_template:
-        raise InputError(
-            f"tokenizer {name} has no chat template, so no prompt can be rendered; add chat_template.jinja to it"
-        )
+        raise InputError(f"tokenizer {name} has no chat template, so no prompt can be rendered; add chat_template.jinja to it")
 
 
 class TokenCounter:
@@ -78,9 +74,7 @@ class TokenCounter:
         import jinja2
 
         try:
-            return self._tokenizer.apply_chat_template(
-                list(prompt), add_generation_prompt=True, tokenize=False, **self._template_arguments
-            )
+            return self._tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=False, **self._template_arguments)
         except jinja2.TemplateError as error:
             advice = ""
             if any(message["role"] == "system" for message in prompt):

@@ -164,9 +164,7 @@ def _drop_row(plan: MergePlan, shard: int, row: int, reason: str, traces: int) -
 
 
 def _rank(plan: MergePlan, prompts: list[_Prompt], options: MergeOptions) -> None:
-    order = (
-        np.random.default_rng(options.seed).permutation(len(prompts)) if options.shuffle else np.arange(len(prompts))
-    )
+    order = np.random.default_rng(options.seed).permutation(len(prompts)) if options.shuffle else np.arange(len(prompts))
     plan.rows = len(prompts) if options.max_samples is None else min(len(prompts), options.max_samples)
     for prompt, rank in zip(prompts, order.tolist(), strict=True):
         if rank >= plan.rows:

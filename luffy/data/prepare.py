@@ -80,9 +80,7 @@ def prepare(sources: Sequence[Source], output: Path, row_filter: Filter, options
             _refuse_overlap(report, output)
         if not plan.rows:
             work.remove()  # other settings are needed, and nothing of this is of use to them
-            raise InputError(
-                f"no row is left for {output}: {_most_frequent(report)}; {report_folder(output)} lists them"
-            )
+            raise InputError(f"no row is left for {output}: {_most_frequent(report)}; {report_folder(output)} lists them")
         if not options.dry_run:
             with replacing(output) as path:
                 write_merged(work, plan, path, split=options.split)
@@ -90,9 +88,7 @@ def prepare(sources: Sequence[Source], output: Path, row_filter: Filter, options
     return report
 
 
-def _filter_into_shards(
-    sources: Sequence[Source], row_filter: Filter, work: WorkFolder, options: PrepareOptions
-) -> list[Path]:
+def _filter_into_shards(sources: Sequence[Source], row_filter: Filter, work: WorkFolder, options: PrepareOptions) -> list[Path]:
     """Filter every batch that is not done yet; returns each shard's file."""
     origins: list[Path] = []
     total = sum(file.stat().st_size for source in sources for file in source.files)
@@ -111,9 +107,7 @@ def _filter_into_shards(
     return origins
 
 
-def _shard(
-    source: Source, file: Path, batch: Batch, row_filter: Filter, options: PrepareOptions
-) -> tuple[pa.Table, dict[str, Any]]:
+def _shard(source: Source, file: Path, batch: Batch, row_filter: Filter, options: PrepareOptions) -> tuple[pa.Table, dict[str, Any]]:
     drops: list[Drop] = []
     rows = batch.attempts()
     examples = list(_read(source, file, batch.first_row, rows, drops, options.drop_malformed))

@@ -30,22 +30,16 @@ logger = logging.getLogger(__name__)
 
 def train_parser(description: str, examples: str, *, source: list[str], output: Path) -> argparse.ArgumentParser:
     """The parser of ``prepare_train.py``, with its defaults."""
-    parser = Parser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
     _add_source_arguments(parser, source=source, output=output)
     _add_trace_arguments(parser)
     _add_verifier_arguments(parser)
     return parser
 
 
-def complement_parser(
-    description: str, examples: str, *, source: list[str], output: Path, exclude: Path
-) -> argparse.ArgumentParser:
+def complement_parser(description: str, examples: str, *, source: list[str], output: Path, exclude: Path) -> argparse.ArgumentParser:
     """The parser of ``prepare_train_sft_rl.py``, with its defaults; its set has no traces, so no options of them."""
-    parser = Parser(
-        description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--exclude",
         type=Path,
@@ -149,9 +143,7 @@ def _add_verifier_arguments(parser: argparse.ArgumentParser) -> None:
     add("--time-limit", type=float, default=5.0, help="seconds a verdict; default: %(default)s")
 
 
-def prepare_from_arguments(
-    arguments: argparse.Namespace, *, traces: bool = True, excluded: frozenset[bytes] = frozenset()
-) -> str:
+def prepare_from_arguments(arguments: argparse.Namespace, *, traces: bool = True, excluded: frozenset[bytes] = frozenset()) -> str:
     """Run a command.
 
     Args:
@@ -210,9 +202,7 @@ def _sources(arguments: argparse.Namespace, traces: bool) -> list[Source]:
             system=system,
             traces=traces,
         )
-        for location, prompt, trace, answer, teacher in zip(
-            arguments.source, prompts, named, answers, teachers, strict=True
-        )
+        for location, prompt, trace, answer, teacher in zip(arguments.source, prompts, named, answers, teachers, strict=True)
     ]
 
 
@@ -229,15 +219,11 @@ def _evaluation(arguments: argparse.Namespace) -> EvaluationPrompts:
     if files is None:
         files = sorted(arguments.output.parent.glob("valid*.parquet"))
     if not files:
-        logger.warning(
-            "overlap with evaluation sets is not checked: there are no --eval-files (data/prepare_eval.py makes one)"
-        )
+        logger.warning("overlap with evaluation sets is not checked: there are no --eval-files (data/prepare_eval.py makes one)")
     return read_evaluation_prompts(files, arguments.overlap_threshold)
 
 
-def _options(
-    arguments: argparse.Namespace, filter_options: FilterOptions, *, settings: dict[str, Any]
-) -> PrepareOptions:
+def _options(arguments: argparse.Namespace, filter_options: FilterOptions, *, settings: dict[str, Any]) -> PrepareOptions:
     return PrepareOptions(
         filter=filter_options,
         merge=MergeOptions(
@@ -254,9 +240,7 @@ def _options(
     )
 
 
-def _settings(
-    arguments: argparse.Namespace, traces: bool, evaluation: EvaluationPrompts, excluded: frozenset[bytes]
-) -> dict[str, Any]:
+def _settings(arguments: argparse.Namespace, traces: bool, evaluation: EvaluationPrompts, excluded: frozenset[bytes]) -> dict[str, Any]:
     return {
         "tokenizer": arguments.tokenizer,
         "system_prompt": arguments.system_prompt,

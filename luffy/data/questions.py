@@ -23,9 +23,7 @@ def read_questions(path: Path) -> Iterator[tuple[str, str]]:
     """
     for file in find_files(path):
         columns, system = columns_of(file), system_rewriter(KEEP)
-        layout = find_layout(
-            columns, ColumnNames(), teacher=UNKNOWN_SOURCE, system=system, traces=False, where=str(file)
-        )
+        layout = find_layout(columns, ColumnNames(), teacher=UNKNOWN_SOURCE, system=system, traces=False, where=str(file))
         for batch in read_batches(file, _ROWS_AT_ONCE, layout.columns):
             for number, row in enumerate(batch.rows(), batch.first_row):
                 example = layout.read(row, f"{file} row {number}")

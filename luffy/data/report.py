@@ -143,9 +143,7 @@ def format_report(report: Report) -> str:
         if rows or traces:
             lines.append(f"  - {reason:<24}{rows or '':>10}{traces or '':>10}  {reasons.MEANINGS[reason]}")
     if report.merged_rows:
-        lines.append(
-            f"  - {'merged':<24}{report.merged_rows:>10}{'':>10}  traces joined an earlier row of the same prompt"
-        )
+        lines.append(f"  - {'merged':<24}{report.merged_rows:>10}{'':>10}  traces joined an earlier row of the same prompt")
     lines.append(f"{'written':<28}{report.rows_out:>10}{report.traces_out:>10}")
     for title, lengths in (
         ("prompt", report.prompt_lengths),

@@ -92,9 +92,7 @@ LAYOUTS: dict[str, tuple[Column, ...]] = {
         ),
         Column(name=DATA_SOURCE, type=pa.string(), required=False, meaning="as in the training file"),
         Column(name="source", type=pa.string(), required=False, meaning="the trace's teacher"),
-        Column(
-            name=EXTRA_INFO, type=_EXTRA_INFO.type, required=False, meaning="the training file's row number and split"
-        ),
+        Column(name=EXTRA_INFO, type=_EXTRA_INFO.type, required=False, meaning="the training file's row number and split"),
     ),
 }
 

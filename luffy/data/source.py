@@ -66,9 +66,7 @@ def open_source(spec: SourceSpec, *, system: SystemRewriter, traces: bool = True
     else:
         files = find_files(local, spec.split, spec.config)
     main = _main_format(files)
-    layout = find_layout(
-        columns_of(main[0]), spec.columns, teacher=spec.teacher, system=system, traces=traces, where=str(main[0])
-    )
+    layout = find_layout(columns_of(main[0]), spec.columns, teacher=spec.teacher, system=system, traces=traces, where=str(main[0]))
     stray = [file for file in files if file not in main and not _has_columns(file, layout.columns)]
     if stray:
         logger.warning("left out: %s (no columns of the other files)", ", ".join(map(str, stray)))

@@ -76,9 +76,7 @@ def split_files(folder: Path, split: str, config: str | None = None, *, unnamed_
     configs = {} if saved.exists() else _readme_configs(folder)
     if config not in (None, "default") and not configs:
         if not (folder / config).is_dir():
-            raise InputError(
-                f"{folder} has no configuration '{config}' (--config): no README lists one, no folder has its name"
-            )
+            raise InputError(f"{folder} has no configuration '{config}' (--config): no README lists one, no folder has its name")
         return split_files(folder / config, split, unnamed_is_any=unnamed_is_any)
     files = all_files(folder)
     if configs:
@@ -129,9 +127,7 @@ def _saved_list(file: Path, read: Callable[[Any], list[str]]) -> list[str]:
 
 def _require_all(folder: Path, missing: Sequence[str]) -> None:
     if missing:
-        raise InputError(
-            f"{folder} lacks {len(missing)} of its files, such as {missing[0]}; fetch or save the data set again"
-        )
+        raise InputError(f"{folder} lacks {len(missing)} of its files, such as {missing[0]}; fetch or save the data set again")
 
 
 def _named(folder: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
@@ -208,13 +204,9 @@ def _readme_configs(folder: Path) -> dict[str, Any]:
 def _choose_config(folder: Path, configs: Mapping[str, Any], config: str | None) -> str:
     if config is not None:
         if config not in configs:
-            raise InputError(
-                f"{folder} has no configuration '{config}'; its README lists {', '.join(configs)} (--config)"
-            )
+            raise InputError(f"{folder} has no configuration '{config}'; its README lists {', '.join(configs)} (--config)")
         return config
-    default = [name for name, entry in configs.items() if entry.get("default")] or [
-        n for n in configs if n == "default"
-    ]
+    default = [name for name, entry in configs.items() if entry.get("default")] or [n for n in configs if n == "default"]
     if len(configs) > 1 and not default:
         raise InputError(f"{folder} has the configurations {', '.join(configs)}; choose one with --config")
     return default[0] if default else next(iter(configs))

@@ -50,9 +50,7 @@ def columns(path: Path) -> list[str]:
     return names
 
 
-def batches(
-    path: Path, size: int, wanted: Sequence[str]
-) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
+def batches(path: Path, size: int, wanted: Sequence[str]) -> Iterator[tuple[int, Callable[[], list[dict[str, Any] | InputError]], float]]:
     """Batches as (first row, function that parses and gives the rows or their errors, share of the file done)."""
     total, first, raw = path.stat().st_size, 0, _raw_rows(path)
     while batch := _take(path, raw, size, first):
@@ -139,8 +137,7 @@ def _csv_rows(path: Path) -> Iterator[RawRow]:
             for number, values in enumerate(reader):
                 if len(values) != len(header):
                     row = InputError(
-                        f"{path} row {number} (line {reader.line_num}) has {len(values)} fields, the header "
-                        f"{len(header)}; mend the row"
+                        f"{path} row {number} (line {reader.line_num}) has {len(values)} fields, the header {len(header)}; mend the row"
                     )
                 else:
                     row = _Pairs(zip(header, values, strict=True))
@@ -208,9 +205,7 @@ def _refuse_byte_order_mark(path: Path) -> None:
         start = file.read(4)
     for mark, name in _BYTE_ORDER_MARKS.items():
         if start.startswith(mark):
-            raise InputError(
-                f"{path} starts with {name}; save it as UTF-8 without one (iconv, or your editor's 'UTF-8')"
-            )
+            raise InputError(f"{path} starts with {name}; save it as UTF-8 without one (iconv, or your editor's 'UTF-8')")
 
 
 def _first_character(path: Path) -> bytes:
@@ -223,6 +218,4 @@ def _open_text(path: Path) -> io.TextIOWrapper:
 
 
 def _too_long(path: Path, where: str) -> InputError:
-    return InputError(
-        f"{path} {where} is longer than {MAX_ROW_BYTES // 2**20} MiB; it is no training row: remove or split it"
-    )
+    return InputError(f"{path} {where} is longer than {MAX_ROW_BYTES // 2**20} MiB; it is no training row: remove or split it")

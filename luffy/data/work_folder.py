@@ -51,9 +51,7 @@ class WorkFolder:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._lock.close()
 
     def has(self, shard: int) -> bool:
@@ -108,8 +106,7 @@ class WorkFolder:
             names = sorted(before.keys() | self.parameters.keys())
             changed = ", ".join(name for name in names if before.get(name) != self.parameters.get(name))
             raise InputError(
-                f"{self.path} holds a run with other settings ({changed}); run it with those to go on, or pass "
-                "--restart to begin anew"
+                f"{self.path} holds a run with other settings ({changed}); run it with those to go on, or pass --restart to begin anew"
             )
         for old in self.path.glob("shard-*"):
             old.unlink()

@@ -225,6 +225,4 @@ def _parameters(sampling: Sampling, seed: int, output_kind: Any) -> Any:
 
 def _completion(output: Any, key: Key) -> Completion:
     sample = output.outputs[0]
-    return Completion(
-        key=key, text=sample.text, length=len(sample.token_ids), finish_reason=sample.finish_reason or "unknown"
-    )
+    return Completion(key=key, text=sample.text, length=len(sample.token_ids), finish_reason=sample.finish_reason or "unknown")

@@ -226,8 +226,7 @@ def _report(evaluation: Evaluation, problems: Sequence[Problem], prompts: Sequen
     automatic = "is" if opened or evaluation.scoring.add_think_before_answer else "is not"
     effect = {"on": "is", "off": "is not", "auto": automatic}[gate]
     logger.info(
-        "%d of %d prompts open a thought (<think>); a response that does not close its thought %s counted as wrong "
-        "(--thought_gate %s)",
+        "%d of %d prompts open a thought (<think>); a response that does not close its thought %s counted as wrong (--thought_gate %s)",
         opened,
         len(prompts),
         effect,

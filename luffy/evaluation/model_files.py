@@ -138,9 +138,7 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(DOWNLOAD)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise InputError(
-            f"model '{name}': neither a folder nor found on the Hub ({_first_line(error)}); {advice}"
-        ) from error
+        raise InputError(f"model '{name}': neither a folder nor found on the Hub ({_first_line(error)}); {advice}") from error
 
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -169,8 +167,7 @@ def _weights(folder: Path, name: str) -> list[Path]:
         if found := sorted(folder.glob(pattern)):
             return found
     raise InputError(
-        f"model '{name}': {folder} has no weights (*.safetensors); a veRL checkpoint is merged first: "
-        "python -m verl.model_merger merge"
+        f"model '{name}': {folder} has no weights (*.safetensors); a veRL checkpoint is merged first: python -m verl.model_merger merge"
     )
 
 

@@ -95,10 +95,7 @@ def write_text(path: Path, text: str) -> None:
 def _accuracy_table(table: Table, *, published: bool) -> str:
     columns = [entry.name for entry in table.benchmarks]
     header = ["Model", *(entry.title for entry in table.benchmarks), AVERAGE_TITLE]
-    lines = [
-        [row.name, *(_shown(row.cells.get(name)) for name in columns), _shown_average(row, len(columns))]
-        for row in table.rows
-    ]
+    lines = [[row.name, *(_shown(row.cells.get(name)) for name in columns), _shown_average(row, len(columns))] for row in table.rows]
     if published and table.group != OTHER:
         lines += _published_lines(columns, table.group)
     return _markdown(header, lines)

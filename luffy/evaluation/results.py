@@ -247,8 +247,7 @@ def _joined(first: Result, second: Result) -> Result:
     ways = list(_different_ways(first.parameters, second.parameters))
     if ways:
         logger.warning(
-            "'%s' is one row of files that were asked or judged in different ways (%s); give them different --names to keep "
-            "them apart",
+            "'%s' is one row of files that were asked or judged in different ways (%s); give them different --names to keep them apart",
             first.name,
             ", ".join(ways),
         )

@@ -61,9 +61,7 @@ class SampleLog:
     def __enter__(self) -> SampleLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self._descriptor)
 
     def append(self, row: dict[str, Any]) -> None:
@@ -136,8 +134,7 @@ def row_key(row: dict[str, Any]) -> Key:
 def write_failure(path: Path, error: OSError, *, kept: int) -> InputError:
     """The one line to show when a file cannot be written (a full disk, a quota)."""
     return InputError(
-        f"{path}: cannot write ({error.strerror}); its {kept} finished samples are kept: make room and run the same "
-        "command again to go on"
+        f"{path}: cannot write ({error.strerror}); its {kept} finished samples are kept: make room and run the same command again to go on"
     )
 
 

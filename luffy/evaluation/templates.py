@@ -182,7 +182,5 @@ def _question(messages: Sequence[dict[str, str]]) -> str:
 def _read_jinja(template: str) -> str:
     path = Path(template)
     if not path.is_file():
-        raise InputError(
-            f"--template {template}: neither one of {', '.join(TEMPLATES)} nor a file; a Jinja file is given by its path"
-        )
+        raise InputError(f"--template {template}: neither one of {', '.join(TEMPLATES)} nor a file; a Jinja file is given by its path")
     return path.read_text(encoding="utf-8")

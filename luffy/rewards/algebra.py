@@ -28,7 +28,9 @@ _SCIENTIFIC = re.compile(
     r"(?<![\w.\\^{,-])(?P<sign>-?)\s?(?P<digits>[0-9]+(?:\.[0-9]+)?)"
     r"(?:[eE](?=[-+]?[0-9])|\s*(?:\\times|\\cdot|[x*])\s*10\s*\^\s*[{(]?\s*)(?P<power>[-+]?\s?[0-9]{1,3})[})]?(?![\w.]*[0-9])"
 )
-_OPERATION = re.compile(r"\\(?:sum|prod|int|oint|iint|lim|gcd|lcm|bmod|mod|det|max|min)(?![A-Za-z])|\\operatorname\{(?:gcd|lcm|max|min|det)\}|(?<![A-Za-z])(?:gcd|lcm)\(")
+_OPERATION = re.compile(
+    r"\\(?:sum|prod|int|oint|iint|lim|gcd|lcm|bmod|mod|det|max|min)(?![A-Za-z])|\\operatorname\{(?:gcd|lcm|max|min|det)\}|(?<![A-Za-z])(?:gcd|lcm)\("
+)
 """What is still to be done: an answer that leaves it undone may only restate the question."""
 
 _WARM_UP = (
@@ -130,9 +132,16 @@ def _same(gold: Basic, answer: Basic) -> bool:
         return same_family(gold, answer)
     if S.EmptySet in (gold, answer) and any(isinstance(each, (Relational, And)) and not each.has(S.EmptySet) for each in (gold, answer)):
         return False  # what is never true is no way to say that there is no solution
-    if any(isinstance(each, Eq) and isinstance(each.rhs, Set) and each.rhs is not S.EmptySet for each in (gold, answer)) and None not in (solutions(gold), solutions(answer)):
+    if any(isinstance(each, Eq) and isinstance(each.rhs, Set) and each.rhs is not S.EmptySet for each in (gold, answer)) and None not in (
+        solutions(gold),
+        solutions(answer),
+    ):
         return same_solutions(gold, answer)
-    return verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True) or type(gold) is not type(answer) and same_solutions(gold, answer)
+    return (
+        verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
+        or type(gold) is not type(answer)
+        and same_solutions(gold, answer)
+    )
 
 
 def _searched(text: str) -> Reading | None:

@@ -20,9 +20,7 @@ _LEAD_CHARS = 60
 _COMMAND_CHARS = 8
 _COMMAND_AT_END = re.compile(r"[A-Za-z]+\Z")
 
-_BRACES = re.compile(
-    r"\\(?:boxed|Boxed|fbox|framebox)(?:\s*(?P<open>\{)|\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?))|\\.|[{}]", re.DOTALL
-)
+_BRACES = re.compile(r"\\(?:boxed|Boxed|fbox|framebox)(?:\s*(?P<open>\{)|\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?))|\\.|[{}]", re.DOTALL)
 _PLACEHOLDER = re.compile(r"(?:\.\.\.|\\[lc]?dots|\\text\{\s*)?\s*(?:(?:your |the |final )*answer(?: here)?)?[\s}]*", re.IGNORECASE)
 
 _AND = r"(?:(?:and|and/or|or(?: else)?|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
@@ -109,7 +107,9 @@ def boxed_answer(text: str) -> str | None:
 def last_box(text: str) -> tuple[int, str] | None:
     """Where the last box of a text starts, and the answer of :func:`boxed_answer`."""
     for count in (_LATE_BOXES, len(text)) if "ox" in text else ():  # if no late one closes, from the first
-        boxes = [box for box in _outer_boxes(text, _late_box(text, count)) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)]
+        boxes = [
+            box for box in _outer_boxes(text, _late_box(text, count)) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)
+        ]
         if boxes:
             return boxes[-1].start, _last_answer(text, boxes)
     return None

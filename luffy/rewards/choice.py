@@ -24,7 +24,10 @@ _LOOKS = (
     (re.compile(r"\\(?:[,;:!> ]|q?quad(?![A-Za-z]))|~"), " "),
     (re.compile(r"\\(?=[{}])"), ""),
 )  # fmt: skip
-_OPENED = re.compile(r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}", re.IGNORECASE)
+_OPENED = re.compile(
+    r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}",
+    re.IGNORECASE,
+)
 _LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9'^])(?!_[^\W_]|_\{)|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
 _CLOSED = re.compile(r"[})\]>$*_`\"']*")
 _NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
@@ -32,7 +35,10 @@ _ANOTHER = re.compile(
     r"\s?\([A-Z]\)|[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?(?:\s(?:possibly|maybe|perhaps|also|even|both)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
     r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!<\n]|and\b|or\b|are\b|both\b|和|或)"
 )
-_ENDED = re.compile(r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,(?!\d)|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b", re.IGNORECASE)
+_ENDED = re.compile(
+    r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,(?!\d)|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b",
+    re.IGNORECASE,
+)
 _BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)(?!\w\s*[=:])|\s+-+\s+\{?(?=[A-Za-z]{3})")
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
@@ -50,7 +56,9 @@ _PICKED = re.compile(
     r"[(*]{0,3}[A-Z][)*]{0,3}\.?\s*\Z)(?:answer\s+)?",
     re.IGNORECASE,
 )
-_BARE_LINE = re.compile(r"[-\s#>*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*")
+_BARE_LINE = re.compile(
+    r"[-\s#>*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*"
+)
 _LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*|\s-+(?=\s[A-Za-z]{3}))[*_]*\s+\S.*", re.DOTALL)
 _OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
 
@@ -127,7 +135,9 @@ def _box_label(content: str) -> str | None:
             return letter[0].upper()
         if letter[0].isupper() and re.search(r"[)\]*]", closed[0]) and re.search(r"[(\[*]", opened[0]):
             return letter[0]
-        if letter[0].isupper() and (closed[0][:1] == ")" or opened[0] == "{" and closed[0] == "}" and re.match(r"\s[\d$]", content[closed.end() :])):  # E) the text
+        if letter[0].isupper() and (
+            closed[0][:1] == ")" or opened[0] == "{" and closed[0] == "}" and re.match(r"\s[\d$]", content[closed.end() :])
+        ):  # E) the text
             return letter[0]
     bracketed = _IN_BOX.search(content)
     if bracketed:

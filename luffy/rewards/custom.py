@@ -14,9 +14,7 @@ ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
 """What every reward function is called with, by keyword."""
 
 
-def load_reward(
-    path: str | Path, name: str = "compute_score", keywords: Mapping[str, Any] | None = None
-) -> Callable[..., Any]:
+def load_reward(path: str | Path, name: str = "compute_score", keywords: Mapping[str, Any] | None = None) -> Callable[..., Any]:
     """Load a reward function and check that it can be called as it will be.
 
     Args:

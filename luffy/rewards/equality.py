@@ -200,7 +200,9 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
     strict = (StrictLessThan, StrictGreaterThan)
     if isinstance(gold, strict) != isinstance(answer, strict):
         return False
-    mine, its = (each.lhs - each.rhs if isinstance(each, (GreaterThan, StrictGreaterThan)) else each.rhs - each.lhs for each in (gold, answer))
+    mine, its = (
+        each.lhs - each.rhs if isinstance(each, (GreaterThan, StrictGreaterThan)) else each.rhs - each.lhs for each in (gold, answer)
+    )
     factor = _constant_factor(mine, its)
     return factor is not None and bool(factor.is_real) and factor > 0
 
@@ -213,7 +215,11 @@ def _same_equation(gold: Relational, answer: Relational) -> bool:
     if any(isinstance(side, (MatrixBase, MatrixExpr)) for side in sides):
         return same_value(gold.lhs, answer.lhs) and same_value(gold.rhs, answer.rhs)
     calls = gold.lhs, answer.lhs
-    if all(isinstance(each, AppliedUndef) for each in calls) and calls[0].func == calls[1].func and calls[0].free_symbols.isdisjoint(answer.free_symbols):
+    if (
+        all(isinstance(each, AppliedUndef) for each in calls)
+        and calls[0].func == calls[1].func
+        and calls[0].free_symbols.isdisjoint(answer.free_symbols)
+    ):
         answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
     if sorted(isinstance(each, AppliedUndef) for each in calls) == [False, True]:  # y for f(x)
         name, call = sorted(calls, key=lambda each: isinstance(each, AppliedUndef))
@@ -324,7 +330,9 @@ def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple
         return False
     if assigned[0] != assigned[1]:
         lists = [list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer)]
-        return len(lists[0]) == len(lists[1]) and all(library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True))
+        return len(lists[0]) == len(lists[1]) and all(
+            library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True)
+        )
     return _matched(gold.args, answer.args, lambda mine, its: library.sympy_expr_eq(mine, its, *precision))
 
 
@@ -343,7 +351,10 @@ def _compare_sets(gold: Basic, answer: Basic, *precision: int) -> bool:
 
 def _assigns_apart(values: PlainFiniteSet | Tuple) -> bool:
     """Whether all are equations that give different unknowns a value: then the order tells which value is whose."""
-    return all(isinstance(each, Eq) and isinstance(each.lhs, (Symbol, AppliedUndef)) for each in values) and len({each.lhs for each in values}) == len(values) > 1
+    return (
+        all(isinstance(each, Eq) and isinstance(each.lhs, (Symbol, AppliedUndef)) for each in values)
+        and len({each.lhs for each in values}) == len(values) > 1
+    )
 
 
 def same_family(one: Basic, other: Basic) -> bool:

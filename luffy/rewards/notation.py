@@ -207,6 +207,7 @@ _BETWEEN_NAMES = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*"
 _PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
 _QUANTITY = re.compile(rf"(-?{_NUMBER}(?:/[0-9]+)?|-?\\frac\{{[0-9]+\}}\{{[0-9]+\}})\s*\.?({_UNITS})")
 
+
 def _compounded(found: re.Match[str]) -> str:
     """``7 hours 30 minutes`` as ``7.5 hours``, where the second unit is the part of the first."""
     part, size = _COMPOUND.get(found[2].removesuffix("s"), ("", 1))
@@ -215,7 +216,9 @@ def _compounded(found: re.Match[str]) -> str:
     return _decimal(Fraction(found[1]) + Fraction(found[3]) / size) + rf" \text{{{found[2]}}}"
 
 
-_COUNT = ("(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thir|fif|eigh|twen|for|teen|ty|hundred|thousand|million|and)")
+_COUNT = (
+    "(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thir|fif|eigh|twen|for|teen|ty|hundred|thousand|million|and)"
+)
 _OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
 _WORDS = _rules(
     (rf"^({_NUMBER}) ?([\u20ac\u00a3\u00a5\u20b9\u20bd])$", r"\2\1"),
@@ -250,7 +253,13 @@ def _statement(text: str) -> str:
     if not found:
         lead, found, value = text.rpartition(" are ")
     value = value.strip().rstrip(".").strip()
-    if not found or not value or not re.fullmatch(r"[A-Za-z][\w ,'$()\\{}^-]*", lead.strip()) or not _PROSE.search(lead) or re.search(r"\b(?:is|are)\b", lead):
+    if (
+        not found
+        or not value
+        or not re.fullmatch(r"[A-Za-z][\w ,'$()\\{}^-]*", lead.strip())
+        or not _PROSE.search(lead)
+        or re.search(r"\b(?:is|are)\b", lead)
+    ):
         return text
     return value if _QUANTITY.fullmatch(value) or not _PROSE.search(value) and re.search("[0-9]", value) else text
 

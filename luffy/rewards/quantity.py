@@ -66,7 +66,9 @@ def _unit_table() -> dict[str, tuple[Fraction, dict[str, int]]]:
 
 
 _UNITS = _unit_table()
-_SHORT = "|".join(sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <= 4 and name.isascii() and name.isalpha()), key=len, reverse=True))
+_SHORT = "|".join(
+    sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <= 4 and name.isascii() and name.isalpha()), key=len, reverse=True)
+)
 _TEXT = r"\\(?:text|textrm|textbf|textit|mbox|hbox|mathrm|mathbf|mathit|operatorname|rm)\b\s*"
 _PRODUCT, _COMMAND = re.compile(r"\\(?:cdot|times)(?![A-Za-z])"), re.compile(r"\\[A-Za-z]")
 _POWER = r"\^\s*\{?\s*-?[0-9]\s*\}?"
@@ -80,10 +82,16 @@ _UNITS_IN_TEXT = rf"(?:{_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?\s*){{1,3}}"
 _FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_UNITS_IN_TEXT})\}}\s*\{{\s*({_UNITS_IN_TEXT})\}}")
 _POWER_IN_TEXT = re.compile(r"(\\(?:text|mathrm)\s*\{[^{}]*)\^\{(-?[0-9])\}")
 _ARC = re.compile("(-?[0-9]+(?:\\.[0-9]+)?)('{1,2})")
-_CURRENCY = re.compile("(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL)
-_PIECE = re.compile(rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)")
+_CURRENCY = re.compile(
+    "(-?)\\s*(\\\\\\$|US\\$|\u20ac|\xa3|\xa5)\\s*(-?[0-9][0-9,.]*(?:\\s*\\\\times\\s*10\\^\\{?-?[0-9]+\\}?)?)(.*)", re.DOTALL
+)
+_PIECE = re.compile(
+    rf"(?P<number>[0-9]+(?:\.[0-9]+)?(?:/[0-9]+|\s*\\frac\{{[0-9]+\}}\{{[0-9]+\}})?)\s*(?P<unit>(?:{_TEXT}\{{\s*)?[A-Za-z]+\s*\}}?)(?:\s*(?:,|\band\b|{_TEXT}\{{\s*,?\s*and\s*\}})?\s*)"
+)
 _CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([ap])\s*\.?\s*m\b\s*\.?)?\s*\}?", re.IGNORECASE)
-_BASED = re.compile(rf"\(?([0-9][0-9A-Z]*)\)?\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)")
+_BASED = re.compile(
+    rf"\(?([0-9][0-9A-Z]*)\)?\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)"
+)
 _BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
 
 
@@ -104,11 +112,15 @@ class Unit:
     @property
     def changes_sense(self) -> bool:
         """Whether the number alone would say something else."""
-        return not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label)) or (self.factor not in (1, Fraction(1, 100)) and not self.dimension)
+        return not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label)) or (
+            self.factor not in (1, Fraction(1, 100)) and not self.dimension
+        )
 
     def agrees(self, other: Unit) -> bool:
         """Whether both measure the same, so that factors convert one to the other."""
-        return self.dimension == other.dimension and (self.label == other.label or not self.changes_sense and not other.changes_sense and "" in (self.label, other.label))
+        return self.dimension == other.dimension and (
+            self.label == other.label or not self.changes_sense and not other.changes_sense and "" in (self.label, other.label)
+        )
 
 
 def split_quantity(text: str) -> tuple[str, Unit] | None:
@@ -133,7 +145,12 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
     while (plain := _POWER_IN_TEXT.sub(r"\1^\2", text)) != text:
         text = plain
     found = _QUANTITY.fullmatch(text)
-    if not found or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%")) or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"]) or found["number"].endswith(("_", "^")):
+    if (
+        not found
+        or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%"))
+        or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"])
+        or found["number"].endswith(("_", "^"))
+    ):
         return None
     if found["first"] is not None and re.fullmatch(r"\s*(?:and|or|,|;|if|for|when|where|to|mod)?\s*", found["first"]):
         return None
@@ -157,7 +174,9 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
     factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
     words, inverse, square = [], 1, 1
     size, last = factor, next(iter(dimension), None)  # of the unit that a power belongs to
-    for token in re.finditer(r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text):
+    for token in re.finditer(
+        r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text
+    ):
         word = re.sub(r"[\s{]", "", token[0])[:2] if token[0][0] == "\u00b0" else token[0]
         known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)
         if token[1]:

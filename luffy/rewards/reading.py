@@ -120,7 +120,9 @@ def _last_side(left: str, right: str) -> Basic | None:
 
 # Text -------------------------------------------------------------------------------------------------------------------------
 
-_WRAPPER = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])")
+_WRAPPER = re.compile(
+    r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])"
+)
 _THIN = re.compile(r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~")
 _UNIT_AS_FUNCTION = re.compile(r"(?<=[0-9}])\s*\\(min|sec)$")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
@@ -150,8 +152,12 @@ def as_text(text: str) -> str:
 _LETTERS = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 _ONLY_WORDS = re.compile(r"(?:[^\W\d_]|[\s.,;:'\"\u2019&!?()\u3001-])+")
 _TEXT = re.compile(r"\\(?:text|textrm|textbf|textit|textsf|mbox|hbox|mathrm|mathbf|mathit|mathsf|operatorname)\s*\{([^{}]*)\}")
-_FUNCTIONS = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det mod frac pi".split())
-_POINTS = re.compile(r"\\(?:angle|measuredangle|triangle|square|overline|overrightarrow|vec|odot|widehat|overarc)\s*\{?\s*[A-Z](?:['_0-9\s]*[A-Z])+['_0-9]*\s*\}?")
+_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det mod frac pi".split()
+)
+_POINTS = re.compile(
+    r"\\(?:angle|measuredangle|triangle|square|overline|overrightarrow|vec|odot|widehat|overarc)\s*\{?\s*[A-Z](?:['_0-9\s]*[A-Z])+['_0-9]*\s*\}?"
+)
 _MANY_WORDS = 3
 _WORD_LETTERS = 4
 
@@ -182,21 +188,29 @@ def _is_word(letters: str) -> bool:
     if sum(map(str.isupper, letters)) > 1 or not letters.isascii():
         return len(letters) > 1 or not letters.isascii()
     lower = letters.lower()
-    return lower in ("yes", "no", "odd") or (len(lower) >= _WORD_LETTERS and not set(lower).isdisjoint("aeiouy") and list(lower) != sorted(set(lower)))
+    return lower in ("yes", "no", "odd") or (
+        len(lower) >= _WORD_LETTERS and not set(lower).isdisjoint("aeiouy") and list(lower) != sorted(set(lower))
+    )
 
 
 # Mathematics ------------------------------------------------------------------------------------------------------------------
 
-_MODULUS = re.compile(r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\(?\s*\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?")
+_MODULUS = re.compile(
+    r"\\pmod\s*\{?\s*([0-9]+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*([0-9]+)\s*\}?\s*\)?|\(?\s*\\text\s*\{\s*\(?\s*mod(?:ulo)?\s*\}?\s*([0-9]+)\s*\)?\s*\}?\)?"
+)
 CONGRUENT, UNNAMED = Function("congruent"), Symbol("unnamed")
-_BUILDER = re.compile(r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL)
+_BUILDER = re.compile(
+    r"\\?\{\s*([a-zA-Z])\s*(?:\\in\s*(\\mathbb\{?[RZNQ]\}?|\\[RZNQ](?![A-Za-z])))?\s*(?:\\mid|\||\\vert|:|\\colon)\s*(.+?)\\?\}", re.DOTALL
+)
 _OR = re.compile(r"\\text\s*\{\s*,?\s*or\s*\}|\\(?:lor|vee)(?![A-Za-z])|(?<![A-Za-z])or(?![A-Za-z])")
 _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|,)\s*\}|\\(?:land|wedge)(?![A-Za-z])|\\?&|(?<![A-Za-z])and(?![A-Za-z])|,")
 _INEQUALITY = re.compile(r"[<>]|\\(?:leq?|geq?|neq?)(?![a-z])")
 _FAMILY = re.compile(r"(.+), k \\in \\mathbb\{([ZN])\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
-_UNREADABLE = re.compile(r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\text\s*\{\s*,?\s*(?:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?")
+_UNREADABLE = re.compile(
+    r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\text\s*\{\s*,?\s*(?:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?"
+)
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
 _BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
@@ -214,9 +228,17 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
         return _built_set(*builder.groups())
     if family and (value := _parsed(family[1])) is not None:
         return FAMILY(value, Symbol(family[2]))
-    if _INEQUALITY.search(text) and (_OR.search(text) or _AND.search(text.replace(",", ""))) and (condition := _condition(text)) is not None:
+    if (
+        _INEQUALITY.search(text)
+        and (_OR.search(text) or _AND.search(text.replace(",", "")))
+        and (condition := _condition(text)) is not None
+    ):
         return condition
-    if _UNREADABLE.search(text) or len(re.findall(r"(?<![\\A-Za-z])[a-z]{3,}", re.sub(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}", "", text))) >= _MANY_WORDS:
+    if (
+        _UNREADABLE.search(text)
+        or len(re.findall(r"(?<![\\A-Za-z])[a-z]{3,}", re.sub(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}", "", text)))
+        >= _MANY_WORDS
+    ):
         return None
     ratio = _ratio(text)
     return _parsed(text) if ratio is None else ratio

@@ -44,13 +44,17 @@ _SUPPOSED = re.compile(
 _BEFORE_CHARS = 64
 
 _VALUE_CHARS = 300
-_VALUE_END = re.compile(r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s")
+_VALUE_END = re.compile(
+    r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s"
+)
 _TEXT = re.compile(r"[^\W\d_][^\W\d_'-]*(?:,? [^\W\d_][^\W\d_'-]*){0,5}")
 _COUNTED = re.compile(r"-?[0-9]+(?:[.,/][0-9]+)*(?: [a-z]{2,}){1,3}")
 _COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _ARTICLES = re.compile(r"^(?:the|a|an|that|about|not|none|no|in|as|what|how|both|either|neither|one of)\b", re.IGNORECASE)
-_FUNCTION_WORDS = re.compile(r"(?<![A-Za-z])(?:sqrt|(?:arc)?(?:sin|cos|tan)|log|exp|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])")
+_FUNCTION_WORDS = re.compile(
+    r"(?<![A-Za-z])(?:sqrt|(?:arc)?(?:sin|cos|tan)|log|exp|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])"
+)
 
 
 def leads(text: str) -> Iterator[tuple[int, int]]:

@@ -27,11 +27,7 @@ def why_zero(shares: Mapping[str, float]) -> tuple[Reason, str] | None:
     Returns:
         None where the step's metrics say nothing of reasons.
     """
-    known = {
-        reason: float(shares[name])
-        for reason in WHAT_TO_DO
-        if (name := f"{PREFIX}{reason.name.lower()}") in shares
-    }
+    known = {reason: float(shares[name]) for reason in WHAT_TO_DO if (name := f"{PREFIX}{reason.name.lower()}") in shares}
     if not known:
         return None
     known[Reason.WRONG] = max(0.0, 1.0 - sum(known.values()))

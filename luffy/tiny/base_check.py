@@ -89,9 +89,7 @@ def check_base(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, noise: CarryN
 
 
 @torch.no_grad()
-def respond(
-    model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, rows: list[str], *, sample_seed: int | None = None
-) -> list[str]:
+def respond(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, rows: list[str], *, sample_seed: int | None = None) -> list[str]:
     """Responses of a model to rows of digits, all of one length.
 
     Args:

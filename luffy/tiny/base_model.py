@@ -89,9 +89,7 @@ def response_loss(model: Qwen2ForCausalLM, rows_BT: torch.Tensor, response_token
     return cross_entropy(logits_BRV.flatten(0, 1), rows_BT[:, -response_tokens:].flatten())
 
 
-def train_base(
-    model: Qwen2ForCausalLM, source: NoisyResponses, recipe: BaseRecipe, *, show_progress: bool = True
-) -> list[float]:
+def train_base(model: Qwen2ForCausalLM, source: NoisyResponses, recipe: BaseRecipe, *, show_progress: bool = True) -> list[float]:
     """Train a model in place to imitate noisy responses.
 
     Args:

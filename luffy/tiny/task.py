@@ -52,9 +52,7 @@ def response_length(digits: int) -> int:
     return 8 * (digits - 1) + 1
 
 
-def write_response(
-    digits: str, rng: random.Random, *, semicolon_share: float = SEMICOLON_SHARE, carry: Carry | None = None
-) -> str:
+def write_response(digits: str, rng: random.Random, *, semicolon_share: float = SEMICOLON_SHARE, carry: Carry | None = None) -> str:
     """Write one response in the task's format, with correct sums.
 
     Args:
@@ -90,9 +88,7 @@ def write_wrong_response(digits: str, rng: random.Random, *, semicolon_share: fl
     """
     wrong_link = rng.randrange(len(digits) - 2)
     shifts = iter([0] * wrong_link + [rng.randrange(1, 10)])
-    return write_response(
-        digits, rng, semicolon_share=semicolon_share, carry=lambda last: (last + next(shifts, 0)) % 10
-    )
+    return write_response(digits, rng, semicolon_share=semicolon_share, carry=lambda last: (last + next(shifts, 0)) % 10)
 
 
 def extract_answer(response: str) -> str | None:

@@ -58,9 +58,7 @@ def mix_ppo_loss(
         totals=totals,
         config=config,
     )
-    metrics = {
-        name: Metric(value=value * dp_size, aggregation=AggregationType.SUM) for name, value in result.metrics.items()
-    }
+    metrics = {name: Metric(value=value * dp_size, aggregation=AggregationType.SUM) for name, value in result.metrics.items()}
     return result.loss * dp_size, metrics
 
 
@@ -71,9 +69,7 @@ def _padded(column: torch.Tensor, width: int) -> torch.Tensor:
     return torch.nn.functional.pad(padded, (0, missing)) if missing > 0 else padded[:, :width]
 
 
-def _weighted(
-    advantages: torch.Tensor, rollout_is_weights: torch.Tensor | None, off_policy_mask: torch.Tensor
-) -> torch.Tensor:
+def _weighted(advantages: torch.Tensor, rollout_is_weights: torch.Tensor | None, off_policy_mask: torch.Tensor) -> torch.Tensor:
     """veRL's rollout correction scales on-policy losses by positive weights, which is scaling their advantages."""
     if rollout_is_weights is None:
         return advantages

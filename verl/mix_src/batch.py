@@ -105,9 +105,7 @@ class RolloutBatch:
 
     @staticmethod
     def _put(batch: KVBatchMeta, **fields: torch.Tensor) -> None:
-        tq.kv_batch_put(
-            keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch))
-        )
+        tq.kv_batch_put(keys=batch.keys, partition_id=batch.partition_id, fields=TensorDict(fields, batch_size=len(batch)))
 
 
 def count_lost_rows(keys: Sequence[str], expected: int, *, allowed: int) -> int:

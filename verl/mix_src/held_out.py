@@ -44,7 +44,11 @@ def settle(config: DictConfig) -> str | None:
         return _split(config, rows)
     with open_dict(config):
         config.data.val_files = None
-    why = "data.val_files=null" if given is None else "the training data has too few rows, or no gold answers, to hold a part out; data.val_files=FILE gives some"
+    why = (
+        "data.val_files=null"
+        if given is None
+        else "the training data has too few rows, or no gold answers, to hold a part out; data.val_files=FILE gives some"
+    )
     return f"no validation: {why}"
 
 

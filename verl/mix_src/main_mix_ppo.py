@@ -141,9 +141,7 @@ def _pass_environment(config: DictConfig, files: RunFiles, name: str) -> None:
     os.environ.setdefault("RAY_worker_register_timeout_seconds", "180")  # on a busy machine
     with open_dict(config):
         given = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
-        OmegaConf.update(
-            config, "ray_kwargs.ray_init.runtime_env.env_vars", {**variables, **given}, merge=True, force_add=True
-        )
+        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", {**variables, **given}, merge=True, force_add=True)
 
 
 def main() -> None:

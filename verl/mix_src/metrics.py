@@ -110,5 +110,3 @@ def _solved_groups(rollouts: RolloutBatch) -> dict[str, float]:
 
 def _share(part: torch.Tensor, whole: torch.Tensor) -> float:
     return (part.sum() / whole.sum().clamp(min=1)).item()
-
-

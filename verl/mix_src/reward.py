@@ -30,9 +30,7 @@ from verl import DataProto
 logger = logging.getLogger(__name__)
 
 REASON = "reason"
-METRIC_OF_REASON = {
-    reason: f"reward/{reason.name.lower()}" for reason in Reason if reason not in (Reason.CORRECT, Reason.WRONG)
-}
+METRIC_OF_REASON = {reason: f"reward/{reason.name.lower()}" for reason in Reason if reason not in (Reason.CORRECT, Reason.WRONG)}
 """Name of each indicator (0 or 1 a row) in a row's ``reward_extra_info``."""
 
 

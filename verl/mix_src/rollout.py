@@ -101,9 +101,7 @@ class MixAgentLoop(SingleTurnAgentLoop):
     ) -> tuple[list[int], list[float], dict[str, Any]]:
         params = {**sampling_params, "max_tokens": self.response_length - used}
         request_id = hashlib.sha256(repr((context, params)).encode()).hexdigest()
-        output = await self.server_manager.generate(
-            request_id=request_id, prompt_ids=context, sampling_params=params
-        )
+        output = await self.server_manager.generate(request_id=request_id, prompt_ids=context, sampling_params=params)
         return list(output.token_ids), list(output.log_probs or []), dict(output.extra_fields)
 
     @staticmethod

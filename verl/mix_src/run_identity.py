@@ -55,8 +55,7 @@ def folder_of_its_own(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(descriptor)
         raise InputError(
-            f"another run uses the folder {folder}: wait for it, or give this one a name of its own "
-            "(trainer.experiment_name=NAME)"
+            f"another run uses the folder {folder}: wait for it, or give this one a name of its own (trainer.experiment_name=NAME)"
         ) from None
     try:
         yield

@@ -106,8 +106,7 @@ def _read(file: str) -> Iterator[_Sample]:
     if MESSAGES in columns:
         return _message_rows(file)
     raise InputError(
-        f"{file}: has columns {', '.join(columns)}; training needs '{PROMPT}' and '{TARGET}', or '{MESSAGES}' "
-        "(data/prepare_sft.py)"
+        f"{file}: has columns {', '.join(columns)}; training needs '{PROMPT}' and '{TARGET}', or '{MESSAGES}' (data/prepare_sft.py)"
     )
 
 

@@ -60,9 +60,7 @@ def _answer(config: DictConfig, model: Path, folder: Path, sampling: Sampling, n
                 input_file=str(file),
                 output_file=outputs[-1],
                 remove_system=False,
-                sampling=Sampling(
-                    temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=config.data.max_response_length
-                ),
+                sampling=Sampling(temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=config.data.max_response_length),
                 n=n,
                 seed=config.luffy.run.seed,
                 scoring=Scoring(),

@@ -35,8 +35,7 @@ def check_config(config: DictConfig) -> None:
         raise InputError(f"data.train_batch_size={batch} must be a multiple of trainer.n_gpus_per_node={ranks}")
     if not config.data.use_dynamic_bsz and (batch // ranks) % micro:
         raise InputError(
-            f"data.micro_batch_size_per_gpu={micro} must divide the {batch // ranks} rows of a rank; or set "
-            "data.use_dynamic_bsz=true"
+            f"data.micro_batch_size_per_gpu={micro} must divide the {batch // ranks} rows of a rank; or set data.use_dynamic_bsz=true"
         )
     if config.data.use_dynamic_bsz and config.data.max_token_len_per_gpu < config.data.max_length:
         raise InputError(
@@ -52,9 +51,7 @@ def check_config(config: DictConfig) -> None:
     if "hf_model" not in config.checkpoint.save_contents:
         raise InputError("checkpoint.save_contents must have hf_model: held-out problems are answered from it")
     if config.trainer.test_freq != -1:
-        raise InputError(
-            "trainer.test_freq has no effect here: held-out problems are answered at every checkpoint (trainer.save_freq)"
-        )
+        raise InputError("trainer.test_freq has no effect here: held-out problems are answered at every checkpoint (trainer.save_freq)")
 
 
 def check_machine(config: DictConfig) -> int:
@@ -86,13 +83,14 @@ def _gpus(config: DictConfig) -> Iterator[str]:
     wanted, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
     if config.trainer.device != "cpu" and wanted > found:
         yield (
-            f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; "
-            "lower it, or run the embedded example with profile=cpu"
+            f"trainer.n_gpus_per_node={wanted} but this machine has {found} GPUs; lower it, or run the embedded example with profile=cpu"
         )
 
 
 def _files(config: DictConfig) -> Iterator[str]:
-    missing = [f"data.{key}={file}" for key in ("train_files", "val_files") for file in files_of(config.data[key]) if not Path(file).is_file()]
+    missing = [
+        f"data.{key}={file}" for key in ("train_files", "val_files") for file in files_of(config.data[key]) if not Path(file).is_file()
+    ]
     yield from (f"{each} is not a file" for each in missing)
     if missing:
         return
@@ -125,9 +123,7 @@ def _steps(config: DictConfig, tokenizer: Any) -> int:
     samples = DemonstrationDataset(files, tokenizer, config.data, max_samples=config.data.train_max_samples)
     each_epoch = len(samples) // batch
     if not each_epoch:
-        raise InputError(
-            f"data.train_files has {len(samples)} traces, fewer than data.train_batch_size={batch}: no step is possible"
-        )
+        raise InputError(f"data.train_files has {len(samples)} traces, fewer than data.train_batch_size={batch}: no step is possible")
     available = each_epoch * config.trainer.total_epochs
     steps = config.trainer.total_training_steps or available
     if steps > available:
@@ -136,4 +132,3 @@ def _steps(config: DictConfig, tokenizer: Any) -> int:
             "raise trainer.total_epochs"
         )
     return steps
-

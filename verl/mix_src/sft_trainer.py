@@ -66,9 +66,7 @@ class _SummedMetrics:
         return output
 
 
-def measured_sft_loss(
-    model_output: dict[str, Any], data: TensorDict, dp_group: Any = None
-) -> tuple[torch.Tensor, dict[str, float]]:
+def measured_sft_loss(model_output: dict[str, Any], data: TensorDict, dp_group: Any = None) -> tuple[torch.Tensor, dict[str, float]]:
     """veRL's SFT loss, and this micro-batch's share of the mean probability of a learnt token.
 
     Args:

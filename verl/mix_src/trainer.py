@@ -89,9 +89,7 @@ class MixTrainer:
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         rollouts = RolloutBatch.fetch(batch, self.tokenizer.eos_token_id, self.config.data.max_response_length)
         rollouts.replace_forced_log_probs(batch)
-        included = rollouts.real & guided_rows(
-            rollouts.rewards, rollouts.groups, rollouts.off_policy, self.luffy.guidance.on_demand_below
-        )
+        included = rollouts.real & guided_rows(rollouts.rewards, rollouts.groups, rollouts.off_policy, self.luffy.guidance.on_demand_below)
         rollouts.withhold(batch, rollouts.real & ~included)
         metrics.update(rollout_metrics(rollouts, included))
         self._warn_of_thought_gate(rollouts)

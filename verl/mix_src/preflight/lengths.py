@@ -162,7 +162,9 @@ def _context(found: Lengths, config: DictConfig, longest: int, prompt: int, resp
     if not context or (prompt + response if given in (None, budgets) else given) <= context:
         return
     if sequence <= context and longest <= prompt:
-        found.reasons.append(f"the model takes {context} tokens, fewer than data.max_prompt_length + data.max_response_length = {prompt + response}")
+        found.reasons.append(
+            f"the model takes {context} tokens, fewer than data.max_prompt_length + data.max_response_length = {prompt + response}"
+        )
         found.overrides["data.max_prompt_length"] = min(_round_up(longest), context - response)
     else:
         found.reasons.append(
@@ -197,9 +199,7 @@ def _measure(file: str, tokenizer: Any, config: DictConfig, *, traces: bool, key
         if identity in kept:
             _COUNTED[identity] = RowLengths(**kept[identity])
         else:
-            _COUNTED[identity] = measure_rows(
-                file, tokenizer, with_traces=traces, template_arguments=arguments, max_rows=max_rows
-            )
+            _COUNTED[identity] = measure_rows(file, tokenizer, with_traces=traces, template_arguments=arguments, max_rows=max_rows)
             if _COUNTED[identity].seconds > CACHE_FROM_S and not config.dry_run:
                 with replacing(cache) as temporary:
                     temporary.write_text(json.dumps(kept | {identity: vars(_COUNTED[identity])}))

@@ -25,8 +25,7 @@ def check_extension() -> None:
         raise InputError(f"veRL {version} is installed; this extension is for {VERL_VERSION}: pip install verl=={VERL_VERSION}")
     if not getattr(sys.modules.get(PLUGIN), "LOADED", False):
         raise InputError(
-            "veRL did not load its plugin 'mix_src': install the project (pip install -e .) and leave "
-            "VERL_USE_EXTERNAL_PLUGINS unset"
+            "veRL did not load its plugin 'mix_src': install the project (pip install -e .) and leave VERL_USE_EXTERNAL_PLUGINS unset"
         )
 
 

@@ -37,7 +37,9 @@ def load_tokenizer(path: str, *, key: str, trust_remote_code: bool = False) -> A
         raise InputError(f"{path} is a vision-language model, whose demonstrations would be read without their images: take a text model")
     names = model.architectures or []
     if names and all(name.endswith("Model") and not name.endswith("LMHeadModel") for name in names):
-        raise InputError(f"{path} is a {names[0]}, which has no head that predicts tokens: take a model whose config.json names a ...ForCausalLM")
+        raise InputError(
+            f"{path} is a {names[0]}, which has no head that predicts tokens: take a model whose config.json names a ...ForCausalLM"
+        )
     require_chat_tokenizer(tokenizer, path)
     return tokenizer
 

@@ -31,10 +31,7 @@ def _own_cluster(config: DictConfig) -> Iterator[str]:
         if key.endswith("port") and value and _answers(f"127.0.0.1:{value}"):
             yield f"port {value} (ray_kwargs.ray_init.{key}) is taken: end what uses it or choose another"
     if config.trainer.nnodes > 1:
-        yield (
-            f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster of that many nodes: start it (ray start) and set "
-            "RAY_ADDRESS"
-        )
+        yield (f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster of that many nodes: start it (ray start) and set RAY_ADDRESS")
 
 
 def _joined_cluster(config: DictConfig) -> Iterator[str]:

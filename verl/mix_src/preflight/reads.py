@@ -82,9 +82,7 @@ class Source:
     def reads(self, path: Sequence[str]) -> bool:
         """Whether some place takes the last name of ``path`` from what may be the node before it."""
         word = re.compile(rf"\b{re.escape(path[-1])}\b")
-        return any(
-            self._fits(chain, path) for file, text in self._text.items() if word.search(text) for chain in self._of(file)
-        )
+        return any(self._fits(chain, path) for file, text in self._text.items() if word.search(text) for chain in self._of(file))
 
     def _fits(self, chain: Chain, path: Sequence[str]) -> bool:
         if chain[0] != path[-1]:

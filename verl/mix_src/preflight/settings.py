@@ -68,8 +68,7 @@ def _batches(config: DictConfig) -> Iterator[str]:
     rollout, actor, prompts = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor, config.data.train_batch_size
     if prompts % actor.ppo_mini_batch_size:
         yield (
-            f"data.train_batch_size={prompts} must be a multiple of "
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
+            f"data.train_batch_size={prompts} must be a multiple of actor_rollout_ref.actor.ppo_mini_batch_size={actor.ppo_mini_batch_size}"
         )
     gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
     ranks = max(1, gpus // OmegaConf.select(actor, "fsdp_config.ulysses_sequence_parallel_size", default=1))
