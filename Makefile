@@ -1,4 +1,4 @@
-# make setup: the environment with locked packages.  make test: all tests, in an environment of the CPU set; setting up what is missing.
+# make setup: the environment with locked packages.  make test: format, then all tests, in an environment of the CPU set, setting up what is missing.
 # make rehearsal: the README's way to a run on GPUs, command by command, on this machine's CPU.
 # make lock: both lock files anew.
 .PHONY: setup test rehearsal lock
