@@ -40,7 +40,7 @@ from sympy import (
     floor,
     nan,
     oo,
-    simplify,  # fmt: skip
+    simplify,
     solve,
     together,
     zoo,

@@ -31,7 +31,7 @@ from sympy import (
     S,
     Set,
     Symbol,
-    Tuple,  # fmt: skip
+    Tuple,
     Union,
     factorial2,
 )
