@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from luffy.command_line import run
-from luffy.data.filtering import Filter, FilterOptions
+from luffy.data.judge import Filter, FilterOptions, verifier
 from luffy.data.lengths import TokenCounter
+from luffy.data.merge import MergeOptions
 from luffy.data.overlap import EvaluationPrompts
-from luffy.data.prepare import PrepareOptions, prepare
+from luffy.data.prepare import write_training_set
 from luffy.data.source import SourceSpec, open_source
 from luffy.data.system_prompt import KEEP, system_rewriter
-from luffy.data.verification import verifier
 
 EXAMPLES = """examples:
   python benchmarks/data.py                                     two minutes: 1000, 4000 and 16000 rows of 2000 tokens
@@ -102,7 +102,7 @@ def train_tokenizer(source: Path) -> object:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from luffy.tiny.tokenizer import CHAT_TEMPLATE
+    from miniature.tokenizer import CHAT_TEMPLATE
 
     texts = [solution[:20_000] for solution in pq.ParquetFile(source).read_row_group(0, ["solution"])["solution"].to_pylist()]
     model = Tokenizer(models.BPE())
@@ -140,7 +140,7 @@ def prepare_measured(source: Path, workers: int) -> dict[str, float]:
         options = FilterOptions(max_response_length=1 << 20)
         row_filter = Filter(options, counter=counter, verify=verify, evaluation=EvaluationPrompts())
         row_filter.apply = timed("filter", row_filter.apply)
-        report = prepare([opened], output, row_filter, PrepareOptions(filter=options))
+        report = write_training_set([opened], output, row_filter, MergeOptions(), settings={})
     total = time.perf_counter() - start
     output.unlink()
     rows = report.rows_in

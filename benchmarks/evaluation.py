@@ -28,10 +28,9 @@ from luffy import vllm_cpu
 options = json.loads(sys.argv[1])
 on_cpu = vllm_cpu.prepare()
 from vllm import LLM, SamplingParams
-from luffy.evaluation.job import Evaluation, read_job
+from luffy.evaluation.evaluate import Evaluation, read_job
 from luffy.evaluation.engine import CPU_BATCH_TOKENS, Sampling
-from pathlib import Path
-job = read_job(Evaluation(model_path=options["model"], input_file=options["input"], output_file=Path("x"),
+job = read_job(Evaluation(model_path=options["model"], input_file=options["input"],
                           sampling=Sampling(max_tokens=options["max_tokens"]), n=options["n"]))
 whole = dict(enable_chunked_prefill=False, max_num_batched_tokens=max(CPU_BATCH_TOKENS, job.max_model_len)) if on_cpu else {}
 llm = LLM(model=options["model"], enforce_eager=on_cpu, max_model_len=job.max_model_len, gpu_memory_utilization=0.85,

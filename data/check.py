@@ -3,20 +3,21 @@
 Exit code 1 where there are errors, 2 where the file cannot be read.
 """
 
-import argparse
 import contextlib
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import Parser, explain_missing_packages, positive, run
+from luffy.command_line import Positive, explain_missing_packages, option, parse, run
 
 explain_missing_packages()
 from luffy.data.check import check_training_file
-from luffy.data.finding import ERROR
-from luffy.data.lengths import load_tokenizer
-from luffy.data.verification import verifier
+from luffy.data.faults import ERROR
+from luffy.data.judge import verifier
+from luffy.models import load_tokenizer
 
 EXAMPLES = """examples:
   python data/check.py data/openr1.parquet --tokenizer Qwen/Qwen2.5-Math-7B
@@ -25,21 +26,26 @@ EXAMPLES = """examples:
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What is checked: the flags."""
+
+    file: str = option(
+        help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout", positional=True
+    )
+    tokenizer: str | None = option(None, "folder or hub name; without it lengths and special tokens are not checked")
+    max_prompt_length: int = option(1024, "tokens")
+    max_response_length: int = option(8192, "tokens of (trace + EOS)")
+    kind: Literal["train", "eval", "sft"] | None = option(None, "default: found from the columns")
+    limit: Positive | None = option(None, "check this many rows only")
+    no_verify: bool = option(False, "do not ask the verifier about gold answers and traces")
+    num_workers: Positive = option(os.cpu_count() or 1, "verifier processes")
+
+
 def main() -> int:
     """Run the command."""
-    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "file", help="a parquet file: training, evaluation or SFT, told apart by its columns; or JSON, CSV, Arrow in any layout"
-    )
-    parser.add_argument("--tokenizer", help="folder or hub name; without it lengths and special tokens are not checked")
-    parser.add_argument("--max-prompt-length", type=int, default=1024, help="tokens; default: %(default)s")
-    parser.add_argument("--max-response-length", type=int, default=8192, help="tokens of (trace + EOS); default: %(default)s")
-    parser.add_argument("--kind", choices=("train", "eval", "sft"), help="default: found from the columns")
-    parser.add_argument("--limit", type=positive, help="check this many rows only")
-    parser.add_argument("--no-verify", action="store_true", help="do not ask the verifier about gold answers and traces")
-    parser.add_argument("--num-workers", type=int, default=os.cpu_count(), help="verifier processes; default: the cores (%(default)s)")
-    args = parser.parse_args()
-    tokenizer = load_tokenizer(args.tokenizer) if args.tokenizer else None
+    args = parse(Check, description=__doc__, examples=EXAMPLES, dashes=True)
+    tokenizer = load_tokenizer(args.tokenizer, named=f"--tokenizer {args.tokenizer}") if args.tokenizer else None
     with contextlib.nullcontext() if args.no_verify else verifier(workers=args.num_workers) as verify:
         findings = check_training_file(
             args.file,

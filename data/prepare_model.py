@@ -5,37 +5,45 @@ python data/prepare_model.py --source Qwen/Qwen2.5-Math-7B --output models/Qwen2
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import Parser, explain_missing_packages, run
+from luffy.command_line import explain_missing_packages, option, parse, run
 
 explain_missing_packages()
 from luffy.data.system_prompt import NONE, first_system_message, message_text
-from luffy.long_context import LongContext, fetch_model, prepare_model
+from luffy.long_context import LongContext, prepare_model, source_folder
 
 TRAINING_SET = Path(__file__).parent / "openr1.parquet"  # of prepare_train.py
 
 
-def main() -> None:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True, help="model folder, or owner/name of the Hugging Face Hub; never changed")
-    parser.add_argument("--output", type=Path, required=True, help="the new model folder")
-    parser.add_argument("--rope_theta", type=float, default=40_000.0, help="base of the rotary embedding (default: %(default)s)")
-    parser.add_argument("--max_positions", type=int, default=16_384, help="longest sequence in tokens (default: %(default)s)")
-    parser.add_argument("--no_thought", action="store_true", help="leave the chat template as it is")
-    parser.add_argument(
-        "--system-prompt",
-        help="message that the chat template gives a prompt without one: 'none', a text or a file; default: the training "
+@dataclass(frozen=True, kw_only=True)
+class NewModel:
+    """What is made of which model: the flags."""
+
+    source: str = option(help="model folder, or owner/name of the Hugging Face Hub; never changed")
+    output: Path = option(help="the new model folder")
+    rope_theta: float = option(40_000.0, "base of the rotary embedding")
+    max_positions: int = option(16_384, "longest sequence in tokens")
+    no_thought: bool = option(False, "leave the chat template as it is")
+    system_prompt: str | None = option(
+        None,
+        "message that the chat template gives a prompt without one: 'none', a text or a file; default: the training "
         f"set's ({TRAINING_SET.name})",
+        aliases=("--system-prompt",),
     )
-    parser.add_argument("--weights", choices=("copy", "link"), default="copy", help="copy the weights, or make hard links")
-    parser.add_argument("--overwrite", action="store_true", help="replace the output folder")
-    arguments = parser.parse_args()
-    source = fetch_model(arguments.source)
+    weights: Literal["copy", "link"] = option("copy", "copy the weights, or make hard links")
+    overwrite: bool = option(False, "replace the output folder")
+
+
+def main() -> None:
+    """Run the command."""
+    arguments = parse(NewModel, description=__doc__)
+    source = source_folder(arguments.source)
     change = LongContext(
         rope_theta=arguments.rope_theta,
         max_positions=arguments.max_positions,

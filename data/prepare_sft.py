@@ -1,11 +1,11 @@
 """Make the SFT baseline's set from the training set: one conversation a trace, in veRL's column `messages`."""
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import Parser, explain_missing_packages, run
+from luffy.command_line import explain_missing_packages, option, parse, run
 
 explain_missing_packages()
 from luffy.data.sft import write_sft_set
@@ -17,12 +17,17 @@ EXAMPLES = """examples:
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """From which file to which: the flags."""
+
+    input: Path = option(FOLDER / "openr1.parquet", "the training set")
+    output: Path = option(FOLDER / "openr1_sft.parquet", "the SFT set")
+
+
 def main() -> None:
     """Run the command."""
-    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", type=Path, default=FOLDER / "openr1.parquet", help="the training set; default: %(default)s")
-    parser.add_argument("--output", type=Path, default=FOLDER / "openr1_sft.parquet", help="default: %(default)s")
-    args = parser.parse_args()
+    args = parse(Conversion, description=__doc__, examples=EXAMPLES, dashes=True)
     print(f"{write_sft_set(args.input, args.output)} conversations: {args.output}")
 
 

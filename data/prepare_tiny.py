@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import Parser, explain_missing_packages, run
+from luffy.command_line import explain_missing_packages, option, parse, run
 
 explain_missing_packages()
 from luffy.errors import InputError
-from luffy.tiny.dataset import DataRecipe, Teacher
-from luffy.tiny.example import build
-from luffy.tiny.noise import CarryNoise
-from luffy.tiny.recipe import BaseRecipe
+from miniature.dataset import DataRecipe, Teacher
+from miniature.example import build
+from miniature.recipe import BaseRecipe, CarryNoise
 
 
 def teacher(text: str) -> Teacher:
@@ -27,22 +27,27 @@ def teacher(text: str) -> Teacher:
         raise InputError(f"--teachers {text}: give NAME=SHARE with a share from 0 to 1, such as expert=0.3") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedExample:
+    """What the example holds: the flags."""
+
+    output_dir: str = option("outputs/tiny", "gets model/ and the parquet files")
+    seed: int = option(0, "of the model, the problems and the traces")
+    only: Literal["data", "model"] | None = option(None, "build one of the two; default: both")
+    n_prompts: int = option(DataRecipe.n_prompts, "training prompts")
+    n_traces: int | None = option(None, "how many of the prompts have traces; default: all")
+    wrong_share: float = option(DataRecipe.wrong_share, "share of traces with a mistake")
+    teachers: tuple[str, ...] = option(
+        ("expert=0.3",), "who write a trace for each prompt, and their share of ';' as separator", metavar="NAME=SHARE"
+    )
+    n_heldout: int = option(DataRecipe.n_heldout, "held-out problems, of each size")
+    base_right: float = option(CarryNoise.right, "the base's skill: share of right links")
+    base_zero: float = option(CarryNoise.zero, "share of links that start with 0 instead")
+
+
 def main() -> None:
     """Build what is missing and say where it is."""
-    data, noise = DataRecipe(), CarryNoise()
-    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--output_dir", default="outputs/tiny", help="gets model/ and the parquet files")
-    parser.add_argument("--seed", type=int, default=0, help="of the model, the problems and the traces")
-    parser.add_argument("--only", choices=("data", "model"), help="build one of the two (default: both)")
-    parser.add_argument("--n_prompts", type=int, default=data.n_prompts, help="training prompts")
-    parser.add_argument("--n_traces", type=int, help="how many of the prompts have traces (default: all)")
-    parser.add_argument("--wrong_share", type=float, default=data.wrong_share, help="share of traces with a mistake")
-    parser.add_argument("--teachers", nargs="+", default=["expert=0.3"], metavar="NAME=SHARE",
-                        help="who write a trace for each prompt, and their share of ';' as separator")  # fmt: skip
-    parser.add_argument("--n_heldout", type=int, default=data.n_heldout, help="held-out problems, of each size")
-    parser.add_argument("--base_right", type=float, default=noise.right, help="the base's skill: share of right links")
-    parser.add_argument("--base_zero", type=float, default=noise.zero, help="share of links that start with 0 instead")
-    args = parser.parse_args()
+    args = parse(EmbeddedExample, description=__doc__)
     example = build(
         args.output_dir,
         args.seed,

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import explain_missing_packages, parse, run
 
 explain_missing_packages()
-from luffy.data.prepare_command import prepare_from_arguments, train_parser
+from luffy.data.prepare import TrainingSet, prepare_set
 
 PUBLISHED = "Elliott/Openr1-Math-46k-8192"
 EXAMPLES = """examples:
@@ -19,8 +19,9 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Run the command."""
-    parser = train_parser(__doc__, EXAMPLES, source=[PUBLISHED], output=Path(__file__).parent / "openr1.parquet")
-    print(prepare_from_arguments(parser.parse_args()))
+    defaults = {"source": (PUBLISHED,), "output": Path(__file__).parent / "openr1.parquet"}
+    options = parse(TrainingSet, description=__doc__, examples=EXAMPLES, dashes=True, defaults=defaults)
+    print(prepare_set(options, options.traces))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Make the training set's complement, for RL after SFT: the prompts of a larger set that it does not have."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the environment, too, luffy says what to do
-from luffy.command_line import explain_missing_packages, run
+from luffy.command_line import explain_missing_packages, parse, run
 
 explain_missing_packages()
-from luffy.data.prepare_command import complement_parser, prepare_from_arguments
-from luffy.data.questions import read_prompt_keys
+from luffy.data.prepare import Complement, prepare_set
+from luffy.data.source import read_prompt_keys
 from luffy.data.system_prompt import as_in_training
 
 FOLDER = Path(__file__).parent
@@ -21,17 +22,11 @@ EXAMPLES = """examples:
 
 def main() -> None:
     """Run the command."""
-    parser = complement_parser(
-        __doc__,
-        EXAMPLES,
-        source=[LARGER_SET],
-        output=FOLDER / "openr1_complement.parquet",
-        exclude=FOLDER / "openr1.parquet",
-    )
-    parser.set_defaults(system_prompt=None)
-    arguments = parser.parse_args()
-    arguments.system_prompt = arguments.system_prompt or as_in_training(arguments.exclude)
-    print(prepare_from_arguments(arguments, traces=False, excluded=read_prompt_keys(arguments.exclude)))
+    defaults = {"source": (LARGER_SET,), "output": FOLDER / "openr1_complement.parquet", "exclude": FOLDER / "openr1.parquet"}
+    options = parse(Complement, description=__doc__, examples=EXAMPLES, dashes=True, defaults=defaults | {"system_prompt": None})
+    system_prompt = options.system_prompt or as_in_training(options.exclude)
+    options = dataclasses.replace(options, system_prompt=system_prompt)
+    print(prepare_set(options, None, excluded=read_prompt_keys(options.exclude)))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the envi
 from luffy import command_line
 
 command_line.explain_missing_packages()
-from luffy.evaluation.evaluate import evaluate, show_prompt
-from luffy.evaluation.flags import generation_parser, read_evaluation
+from luffy.evaluation.evaluate import Evaluation, evaluate, show_prompt
 
 
 def main() -> None:
     """Run the command line."""
-    arguments = generation_parser().parse_args()
-    evaluation = read_evaluation(arguments)
-    if arguments.show_prompt:
+    evaluation = command_line.parse(Evaluation, description="Evaluate a model on a file of problems.")
+    if evaluation.show_prompt:
         print(show_prompt(evaluation))
         return
     evaluate(evaluation)

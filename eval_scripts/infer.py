@@ -7,27 +7,12 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the envi
 from luffy import command_line
 
 command_line.explain_missing_packages()
-from luffy.evaluation.flags import infer_parser, read_sampling
-from luffy.evaluation.infer import answer
+from luffy.evaluation.evaluate import Question, answer
 
 
 def main() -> None:
     """Run the command line."""
-    arguments = infer_parser().parse_args()
-    pieces = answer(
-        arguments.question,
-        model_path=arguments.model_path,
-        sampling=read_sampling(arguments),
-        template=arguments.template,
-        system=arguments.system,
-        seed=arguments.seed,
-        max_model_len=arguments.max_model_len,
-        dtype=arguments.dtype,
-        gpu_memory_utilization=arguments.gpu_memory_utilization,
-        enforce_eager=arguments.enforce_eager,
-        tensor_parallel_size=arguments.tensor_parallel_size,
-    )
-    for piece in pieces:
+    for piece in answer(command_line.parse(Question, description="Ask a model a question and print its answer as it is written.")):
         print(piece, end="", flush=True)
     print()
 

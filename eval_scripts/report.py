@@ -7,13 +7,12 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))  # outside the envi
 from luffy import command_line
 
 command_line.explain_missing_packages()
-from luffy.evaluation.flags import report_parser
-from luffy.evaluation.write_report import ReportRequest, write_report
+from luffy.evaluation.report import ReportRequest, write_report
 
 
 def main() -> None:
     """Run the command line."""
-    write_report(ReportRequest(**vars(report_parser().parse_args())))
+    write_report(command_line.parse(ReportRequest, description="Tables and figures from files of scored samples."))
 
 
 if __name__ == "__main__":

@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
 [ "$PROFILE" = cpu ] || { echo "error: the embedded example needs the CPU packages: PROFILE=cpu, in a checkout of its own" >&2; exit 2; }
 bash exp_scripts/setup.sh
-exec "$VENV/bin/python" -m luffy.comparison ablation "$@"
+exec "$VENV/bin/python" -m miniature.comparison ablation "$@"

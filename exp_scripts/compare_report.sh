@@ -3,4 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source exp_scripts/profile.sh
-exec "$VENV/bin/python" -m luffy.comparison report "$@"
+exec "$VENV/bin/python" -m miniature.comparison report ${METHODS:+--methods $METHODS} ${REGIMES:+--regimes $REGIMES} \
+  ${SEEDS:+--seeds $SEEDS} "$@"

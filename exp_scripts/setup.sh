@@ -46,8 +46,11 @@ install_locked() { # install_locked LOCK: a complete lock needs no dependency re
   # As pip is configured (PyPI, a mirror, a folder of wheels), else from PyTorch's own index of CPU builds.
   pip --no-deps -r "$VENV/torch.txt" 2>/dev/null || pip --no-deps --extra-index-url https://download.pytorch.org/whl/cpu -r "$VENV/torch.txt"
   say "veRL, Ray, vLLM and what they need: $(wc -l < "$1") packages${2:-}"
-  grep -v '^torch==' "$1" > "$VENV/rest.txt"
+  grep -v -e '^torch==' -e '^pycosat==' "$1" > "$VENV/rest.txt"
   pip --no-deps -r "$VENV/rest.txt"
+  # the one package without a wheel that is compiled; reasoning-gym alone asks for it
+  ! grep '^pycosat==' "$1" > "$VENV/compiled.txt" || pip --no-deps -r "$VENV/compiled.txt" 2>/dev/null ||
+    say "pycosat does not build here (it needs a C compiler and Python's headers): procedural tasks (data/prepare_gym.py) are left out"
 }
 
 install_flash_attn() { # fails where it cannot be had

@@ -15,7 +15,6 @@ code crashes, it is this project's choice.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,14 +23,14 @@ from torch import Tensor
 
 from luffy.errors import InputError
 from luffy.groups import group_index, group_sum
-from luffy.typed_fields import check_types
+from luffy.settings import settings
 
 Baseline = Literal["group", "on_policy"]
 
 _EPSILON = 1e-6  # veRL's, added to the standard deviation
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings("luffy.advantage")
 class AdvantageConfig:
     """How rewards become advantages."""
 
@@ -44,9 +43,6 @@ class AdvantageConfig:
 
     zero_truncated: bool = False
     """Give responses that were cut at the length limit the advantage 0. Paper and script: false."""
-
-    def __post_init__(self) -> None:
-        check_types(self, "luffy.advantage")
 
 
 def group_advantages(

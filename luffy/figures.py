@@ -101,9 +101,9 @@ def _widen(set_limits: Any, interval: Sequence[float], least: float) -> None:
 
 def legend(axis: Axes, **options: Any) -> None:
     """A legend, where anything has a label; a long one stands beside the axes, which keep their size."""
-    count = len(axis.get_legend_handles_labels()[0])
-    if count > MOST_INSIDE and not options:
-        axis.figure.set_figwidth(axis.figure.get_figwidth() + LEGEND_INCHES)
+    count, drawing = len(axis.get_legend_handles_labels()[0]), axis.get_figure(root=True)
+    if count > MOST_INSIDE and not options and drawing is not None:
+        drawing.set_figwidth(drawing.get_figwidth() + LEGEND_INCHES)
         options = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}
     if count:
         axis.legend(**options)

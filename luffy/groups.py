@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -28,8 +28,10 @@ def group_index(group_ids: Tensor | np.ndarray | Sequence[Hashable], rewards: Te
     if isinstance(group_ids, Tensor):
         index = group_ids.unique(return_inverse=True)[1]
     else:
-        ids = np.empty(len(group_ids), dtype=object)
+        ids: Any = np.empty(len(group_ids), dtype=object)
         ids[:] = group_ids
+        import pandas as pd  # 0.4 s, in processes that never ask for it
+
         index = torch.from_numpy(pd.factorize(ids, use_na_sentinel=False)[0].astype(np.int64))
     if index.shape != rewards.shape or rewards.dim() != 1:
         raise InputError(f"{tuple(index.shape)} group ids for rewards of shape {tuple(rewards.shape)}; both must be [B]")

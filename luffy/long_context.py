@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from luffy.chat_template import carry_system, open_thought
-from luffy.data.hub import refuse_damaged
 from luffy.errors import InputError
+from luffy.hub import fetch_model
+from luffy.models import looks_local
+from luffy.traces import THINK_OPEN, opens_thought
 
 CONFIG, TOKENIZER_CONFIG, TEMPLATE = "config.json", "tokenizer_config.json", "chat_template.jinja"
 GENERATION_CONFIG, NEW_TOKENS = "generation_config.json", "max_new_tokens"
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+THOUGHT = "{% if add_generation_prompt %}{{ '" + THINK_OPEN + "\\n' }}{% endif %}"
+CARRY_START = "{%- if not messages or messages[0]['role'] != 'system' %}{%- set messages = [{'role': 'system', 'content': \""
+CARRY_END = '"}] + messages %}{%- endif %}'
+QUESTION = [{"role": "user", "content": "?"}]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +81,9 @@ def prepare_model(source: Path, output: Path, change: LongContext, *, overwrite:
             name = file.relative_to(source)
             if not any(part.startswith(".") for part in name.parts):  # .git, .cache
                 _place(file, temporary / name, change.weights)
-        for name, text in rewritten.items():
-            (temporary / name).unlink(missing_ok=True)  # a link would write through to the source
-            (temporary / name).write_text(text, encoding="utf-8")
+        for changed, text in rewritten.items():
+            (temporary / changed).unlink(missing_ok=True)  # a link would write through to the source
+            (temporary / changed).write_text(text, encoding="utf-8")
         if output.exists():
             output.rename(old)
         temporary.rename(output)
@@ -87,7 +92,7 @@ def prepare_model(source: Path, output: Path, change: LongContext, *, overwrite:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def fetch_model(name: str) -> Path:
+def source_folder(name: str) -> Path:
     """Folder of a model: itself where it is one, else a download from the Hugging Face Hub.
 
     Raises:
@@ -95,24 +100,9 @@ def fetch_model(name: str) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if looks_local(name):
         raise InputError(f"{name} is neither a folder nor the name of a Hub repository (owner/name)")
-    import httpx  # the hub's client lets its errors through
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        folder = Path(snapshot_download(name))
-    except GatedRepoError as error:
-        raise InputError(f"{name} is gated: ask for access on its page, then log in (hf auth login)") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(f"the Hugging Face Hub has no model {name}, or not for you (hf auth login)") from error
-    except httpx.TransportError as error:
-        raise InputError(f"the download of {name} broke off ({error}); run the command again") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(f"{name} cannot be downloaded: the Hugging Face Hub is out of reach; give --source a folder instead") from error
-    refuse_damaged(name, "models")
-    return folder
+    return fetch_model(name, advice="give --source a folder instead")
 
 
 def lengthen(config: dict[str, Any], change: LongContext) -> dict[str, Any]:
@@ -141,6 +131,37 @@ def lengthen(config: dict[str, Any], change: LongContext) -> dict[str, Any]:
     if config.get("sliding_window") is not None:
         changed["sliding_window"] = change.max_positions
     return changed
+
+
+def open_thought(template: str) -> str:
+    """A chat template whose generation prompt ends with the thought tag; one that does already comes back as it is."""
+    return template if opens_thought(_rendered(template, QUESTION)) else template.rstrip() + THOUGHT
+
+
+def carry_system(template: str, system: str) -> str:
+    """A chat template that gives a chat without a system message this one; other chats render as before.
+
+    Args:
+        template: a Jinja chat template; one that carries a message already carries the new one instead.
+        system: the message.
+
+    Raises:
+        InputError: where the template has no place for a system message.
+    """
+    if template.startswith(CARRY_START):
+        template = template[template.index(CARRY_END) + len(CARRY_END) :]
+    literal = system.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
+    changed = f"{CARRY_START}{literal}{CARRY_END}{template}"
+    if system.strip() not in _rendered(changed, QUESTION):
+        raise InputError("the chat template has no place for a system message; give --system-prompt none")
+    return changed
+
+
+def _rendered(template: str, chat: list[dict[str, Any]]) -> str:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    (rendered,), _ = render_jinja_template([chat], chat_template=template, add_generation_prompt=True, bos_token="", eos_token="")
+    return rendered
 
 
 def _check_folders(source: Path, output: Path, overwrite: bool) -> None:

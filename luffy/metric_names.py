@@ -20,6 +20,7 @@ POLICY_LOSS = "actor/pg_loss"
 ON_POLICY_LOSS = "actor/on_policy_loss"
 OFF_POLICY_LOSS = "actor/off_policy_loss"
 SFT_LOSS = "actor/sft_loss"
+DISTILL_LOSS = "actor/distill_loss"
 KL_LOSS = "actor/kl_loss"
 KL_TO_OLD_LOSS = "actor/kl_to_old_loss"
 ENTROPY_LOSS = "actor/entropy_loss"
@@ -42,10 +43,11 @@ MEANING: Mapping[str, str] = MappingProxyType(
         POLICY_LOSS: "policy term, on- and off-policy tokens together",
         ON_POLICY_LOSS: "the on-policy tokens' part of the policy term",
         OFF_POLICY_LOSS: "the off-policy tokens' part of the policy term",
-        SFT_LOSS: "-log probability of the off-policy tokens, aggregated like the policy term, before its coefficient",
-        KL_LOSS: "KL divergence to the reference policy, aggregated like the policy term, before its coefficient",
+        SFT_LOSS: "-log probability of the off-policy tokens, weighted and aggregated as configured, before its coefficient",
+        DISTILL_LOSS: "estimate of the divergence from the teacher, weighted and aggregated as configured, before its coefficient",
+        KL_LOSS: "KL divergence to the reference policy, aggregated as configured, before its coefficient",
         KL_TO_OLD_LOSS: "KL divergence to the sampling policy, aggregated like the policy term, before its coefficient",
-        ENTROPY_LOSS: "entropy, aggregated like the policy term, before its coefficient",
+        ENTROPY_LOSS: "entropy, aggregated as configured, before its coefficient",
         ENTROPY: "mean entropy of a response token, nats",
         ON_POLICY_FRACTION: "share of the response tokens that the policy sampled",
         OFF_POLICY_FRACTION: "share of the response tokens that a demonstration gave",
@@ -55,7 +57,7 @@ MEANING: Mapping[str, str] = MappingProxyType(
         CLIPFRAC_LOWER: "share of the on-policy tokens whose loss the dual clip lowered",
         OFF_POLICY_RATIO: "mean π/π_φ of the off-policy tokens: their probability, where π_φ is taken as 1",
         OFF_POLICY_SHAPED: "mean f(π/π_φ) of the off-policy tokens: their ratio after shaping and its bounds",
-        OFF_POLICY_CLIPFRAC: "share of the off-policy tokens at off_policy_max_clip or off_policy_min_clip",
+        OFF_POLICY_CLIPFRAC: "share of the off-policy tokens whose loss a bound or a clip changed",
     }
 )
 """What each metric of the objective means."""

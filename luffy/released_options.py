@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from luffy.objective.shaping import readers
+
 ACTOR = "actor_rollout_ref.actor."
 ROLLOUT = "actor_rollout_ref.rollout."
 ANY_VALUE = "{value}"
@@ -75,19 +77,19 @@ RELEASED_OPTIONS: tuple[ReleasedOption, ...] = (
     _dropped(ACTOR + "off_policy_loss_impl", "the loss is always a token's, as with the value token"),
     ReleasedOption(
         key=ACTOR + "off_policy_reshape",
-        by_value=_shapings("luffy.objective.shaping", "luffy.objective.gamma"),
-        otherwise="luffy.objective.shaping=p_div_p (or identity, log, p_plus_log, sqrt, pow) luffy.objective.gamma=0.1",
+        by_value=_shapings("luffy.objective.shaping.name", "luffy.objective.shaping.gamma"),
+        otherwise="luffy.objective.shaping.name=p_div_p (or identity, log, p_plus_log, sqrt, pow) luffy.objective.shaping.gamma=0.1",
     ),
-    _renamed(ACTOR + "off_policy_reshape_weight", "luffy.objective.weight"),
-    _renamed(ACTOR + "off_policy_reshape_pow_exp", "luffy.objective.exponent"),
+    _renamed(ACTOR + "off_policy_reshape_weight", "luffy.objective.shaping.weight"),
+    _renamed(ACTOR + "off_policy_reshape_pow_exp", "luffy.objective.shaping.exponent"),
     ReleasedOption(
         key=ACTOR + "on_policy_reshape",
-        by_value=_shapings("luffy.objective.on_policy_shaping", "luffy.objective.on_policy_gamma")
-        | {"logp": "luffy.objective.on_policy_shaping=log luffy.objective.on_policy_shaping_weight=1.0"},
-        otherwise="luffy.objective.on_policy_shaping=identity (or log, p_plus_log, sqrt, pow, p_div_p)",
+        by_value=_shapings("luffy.objective.on_policy_shaping.name", "luffy.objective.on_policy_shaping.gamma")
+        | {"logp": "luffy.objective.on_policy_shaping.name=log luffy.objective.on_policy_shaping.weight=1.0"},
+        otherwise="luffy.objective.on_policy_shaping.name=identity (or log, p_plus_log, sqrt, pow, p_div_p)",
     ),
-    _renamed(ACTOR + "on_policy_reshape_weight", "luffy.objective.on_policy_shaping_weight"),
-    _renamed(ACTOR + "on_policy_reshape_pow_exp", "luffy.objective.on_policy_exponent"),
+    _renamed(ACTOR + "on_policy_reshape_weight", "luffy.objective.on_policy_shaping.weight"),
+    _renamed(ACTOR + "on_policy_reshape_pow_exp", "luffy.objective.on_policy_shaping.exponent"),
     _nullable(ACTOR + "off_policy_max_clip", "luffy.objective.off_policy_max_clip"),
     _nullable(ACTOR + "off_policy_min_clip", "luffy.objective.off_policy_min_clip"),
     _nullable(ACTOR + "all_max_clip", "luffy.objective.max_probability"),
@@ -244,18 +246,27 @@ def translate(overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]
     """
     given = {_split(each)[0] for each in overrides}
     options = _BY_KEY | {option.key: option for option in FRAMEWORK_OPTIONS}
-    new, dropped = {}, {}
+    new: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    origin: dict[str, str] = {}
     silent = [each for each in SILENT_DEFAULTS if _split(each)[0] not in given]
     last = ROLLOUT + "max_prefix_ratio"  # 0 means no demonstration, however many n_prefix asks for
     for override in sorted([*silent, *overrides], key=lambda each: _split(each)[0] == last):
         key, value = _split(override)
         replacement = options[key].replacement(value) if key in options else ""
-        if replacement.startswith("luffy.") and "=" not in replacement.split()[0]:
+        if replacement.startswith("luffy.") and any("=" not in each for each in replacement.split()):
             dropped[key] = f"set by hand: {replacement}"
         elif replacement.startswith("dropped: "):
             dropped[key] = replacement.removeprefix("dropped: ")
         else:
-            new |= dict(each.split("=", 1) for each in replacement.split()) if replacement else {key: value}
+            made = dict(each.split("=", 1) for each in replacement.split()) if replacement else {key: value}
+            new, origin = new | made, origin | dict.fromkeys(made, key)
+    for node, default in (("luffy.objective.shaping", "p_div_p"), ("luffy.objective.on_policy_shaping", "identity")):
+        name = new.get(f"{node}.name", default)
+        for key in [each for each in new if each.startswith(f"{node}.") and not each.endswith(".name")]:
+            if name not in readers(key.rpartition(".")[2]):
+                del new[key]
+                dropped[origin[key]] = f"shaping {name} does not read it"
     return new, dropped
 
 

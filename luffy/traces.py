@@ -1,9 +1,10 @@
-"""Demonstrations of a stronger model: how a data set holds them, and how one becomes tokens.
+"""Demonstrations of a stronger model: how a data set holds them, their think tags, and how one becomes tokens.
 
 The layout is that of the published training set (``Elliott/Openr1-Math-46k-8192``): one row a prompt, whose ``target``
 column is a list of assistant messages. Each message is one whole trace; several of them are several traces of the same
 prompt. Optional columns of the same length name the teacher of each trace (``target_source``) and give the teacher's
-probability of each of its tokens (``target_probs``).
+probability of each of its tokens (``target_probs``). How often the policy solves the prompt by itself may stand beside them
+(``policy_success``).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ PROMPT = "prompt"
 TARGET = "target"
 TARGET_SOURCE = "target_source"
 TARGET_PROBS = "target_probs"
+POLICY_SUCCESS = "policy_success"
 
 UNKNOWN_SOURCE = "unknown"
 THINK_OPEN = "<think>"
 THINK_CLOSE = "</think>"
+THINK_MISSING = "think_tags_missing"
+THINK_DOUBLED = "think_tags_doubled"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,13 +43,14 @@ class Trace:
     probabilities: tuple[float, ...] | None = None
 
 
-def read_traces(target: Any, sources: Any = None, probabilities: Any = None) -> tuple[Trace, ...]:
+def read_traces(target: Any, sources: Any = None, probabilities: Any = None, *, with_empty: bool = False) -> tuple[Trace, ...]:
     """Read the traces of one row.
 
     Args:
         target: None, or a sequence of ``{"role": "assistant", "content": str}`` messages.
         sources: None, or as many teacher names.
         probabilities: None, or as many sequences of floats in (0, 1] (entries may be None).
+        with_empty: also give traces without text.
 
     Returns:
         The traces with text, in order; empty where the row has none (null, an empty list, empty texts).
@@ -60,7 +65,33 @@ def read_traces(target: Any, sources: Any = None, probabilities: Any = None) -> 
     names = _aligned(sources, TARGET_SOURCE, len(target))
     probs = _aligned(probabilities, TARGET_PROBS, len(target))
     traces = (_read(message, name, prob) for message, name, prob in zip(target, names, probs, strict=True))
-    return tuple(trace for trace in traces if trace.text)
+    return tuple(trace for trace in traces if trace.text or with_empty)
+
+
+def opens_thought(rendered_prompt: str) -> bool:
+    """Whether a response begins inside a thought, because the prompt ends with the opening tag."""
+    return rendered_prompt.rstrip().endswith(THINK_OPEN)
+
+
+def think_tag_fault(text: str, *, prompt_opens: bool = False, required: bool = True) -> str | None:
+    """What is wrong with a trace's think tags: it opens and closes its thought exactly once.
+
+    Args:
+        text: the trace.
+        prompt_opens: whether the rendered prompt ends with the opening tag, so that the trace need not.
+        required: whether a trace without any tag is at fault.
+
+    Returns:
+        ``THINK_MISSING`` (a tag is missing, or the thought closes before it opens), ``THINK_DOUBLED``, or None.
+    """
+    opened, closed = text.count(THINK_OPEN), text.count(THINK_CLOSE)
+    if opened > 1 or closed > 1:
+        return THINK_DOUBLED
+    if not opened and not closed and not required:
+        return None
+    if not closed or not (opened or prompt_opens):
+        return THINK_MISSING
+    return THINK_MISSING if opened and text.index(THINK_OPEN) > text.index(THINK_CLOSE) else None
 
 
 def trace_tokens(trace: Trace, tokenizer: Any, *, prompt_ends_with: str = "") -> list[int]:

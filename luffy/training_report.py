@@ -6,14 +6,16 @@ A metrics file has one JSON object a line, ``{"step": int, "data": {name: number
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from luffy.data.atomic import replacing
+from luffy.errors import InputError
 from luffy.figures import figure, legend, line, share_axis, step_axis, value_axis
+from luffy.files import replacing
 
 VALIDATION = re.compile(r"^val-(?:core|aux)/(?P<source>.+)/(?P<measure>acc|reward)/mean@(?P<n>\d+)$")
 GREEDY_SUFFIX = "_greedy"
@@ -24,8 +26,11 @@ CURVES = {
     "response_length": ("on_policy/response_length", "off_policy/response_length"),
     "demonstration_probability": ("off_policy/probability",),
 }
-
-
+PANELS = {  # of each panel, the metric of the rollouts, or veRL's of all rows where a log has no other: demonstrations are no rollouts
+    "Entropy": ("on_policy/entropy", "actor/entropy"),
+    "Reward": ("on_policy/reward", "critic/score/mean"),
+    "Response length (tokens)": ("on_policy/response_length", "response_length/mean"),
+}
 UNITS = {"entropy": "nats a token", "response_length": "tokens", "heldout_accuracy": "accuracy", "heldout_reward": "reward"}
 SHARES = ("heldout_accuracy", "demonstration_probability")
 
@@ -43,16 +48,30 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     """Records of a metrics file, one a step, in the order of the steps.
 
     A step that was logged twice (a validation repeated where a run goes on) is joined, what came first wins; a last line that a
-    killed run left torn is ignored.
+    killed run left torn is ignored. Metrics that stand beside ``step`` instead of under ``data`` are read too.
+
+    Raises:
+        InputError: where the file is absent or a line is not such an object.
     """
-    steps: dict[int, dict[str, Any]] = {}
-    with Path(file).open(encoding="utf-8") as lines:
-        for line in lines:
-            if not line.endswith("\n"):
-                break
-            record = json.loads(line)
-            steps[record["step"]] = record["data"] | steps.get(record["step"], {})
+    if not Path(file).is_file():
+        raise InputError(f"{file}: no such file; give a JSON-lines file of a training run's metrics")
+    steps: dict[float, dict[str, Any]] = {}
+    with Path(file).open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line, parse_int=_integer)
+                step, data = float(record["step"]), record["data"] if "data" in record else {k: v for k, v in record.items() if k != "step"}
+                step = int(step) if step.is_integer() else step
+                steps[step] = data | steps.get(step, {})
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
+                if line.endswith(b"\n"):
+                    raise InputError(f"{file}: line {number} is not a JSON object with 'step' and metrics") from error
     return [{"step": step, "data": steps[step]} for step in sorted(steps)]
+
+
+def _integer(text: str) -> float:
+    """An integer, as a float where a float cannot hold it exactly anyway: infinity beyond 1e308."""
+    return int(text) if len(text) < 300 else float(text)
 
 
 def write_metrics(file: Path, records: Sequence[dict[str, Any]]) -> None:
@@ -62,8 +81,9 @@ def write_metrics(file: Path, records: Sequence[dict[str, Any]]) -> None:
 
 
 def curve(records: Sequence[dict[str, Any]], name: str) -> Curve:
-    """One metric of ``records``, at the steps that have it."""
-    points = [(record["step"], float(record["data"][name])) for record in records if name in record["data"]]
+    """One metric of ``records``, at the steps that have it as a number: other loggers write nulls and texts as well."""
+    found = [(record["step"], record["data"].get(name)) for record in records]
+    points = [(step, float(value)) for step, value in found if isinstance(value, int | float)]
     return Curve(name=name, steps=tuple(s for s, _ in points), values=tuple(v for _, v in points))
 
 
@@ -74,7 +94,7 @@ def held_out_accuracy(data: dict[str, Any]) -> dict[str, float]:
     """
     found: dict[str, list[float]] = {}
     for key, value in data.items():
-        if match := VALIDATION.match(key):
+        if (match := VALIDATION.match(key)) and isinstance(value, int | float):
             greedy = match["source"].endswith(GREEDY_SUFFIX)
             measure = "" if match["measure"] == "acc" else "reward "
             found.setdefault(measure + ("greedy" if greedy else f"avg@{match['n']}"), []).append(float(value))
@@ -131,6 +151,38 @@ def plot_training(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]
         if curves := [each for each in curves if each.steps]:
             files.append(_plot(curves, folder / title))
     return files
+
+
+def plot_runs(runs: Mapping[str, Sequence[dict[str, Any]]], path: Path) -> None:
+    """Entropy, reward and response length of the rollouts over training, in one picture; a line a run.
+
+    Args:
+        runs: by name its records.
+        path: where to save, without a suffix.
+
+    Raises:
+        InputError: where no run has any of the metrics.
+    """
+    panels = {}
+    for title, names in PANELS.items():
+        found = {label: [each for name in names if (each := _finite(curve(records, name))).steps][:1] for label, records in runs.items()}
+        if lines := {label: each[0] for label, each in found.items() if each}:
+            panels[title] = lines
+    if not panels:
+        raise InputError(f"the metrics files have none of {', '.join(name for names in PANELS.values() for name in names)}")
+    with figure(path, panels=len(panels)) as axes:
+        for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+            for label, each in lines.items():
+                line(axis, each.steps, each.values, label=label)
+            axis.set_title(title)
+            step_axis(axis, "Step")
+            value_axis(axis, "")
+            legend(axis)
+
+
+def _finite(all_points: Curve) -> Curve:
+    points = [(step, value) for step, value in zip(all_points.steps, all_points.values, strict=True) if math.isfinite(value)]
+    return Curve(name=all_points.name, steps=tuple(step for step, _ in points), values=tuple(value for _, value in points))
 
 
 def _plot(curves: Sequence[Curve], path: Path) -> Path:

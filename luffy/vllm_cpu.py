@@ -2,7 +2,7 @@
 
 Two things differ from the GPU build. Programs that ask the package metadata for the version of "vllm" find nothing, and
 a few environment variables decide whether the engine starts at all. :func:`prepare` takes care of both; call it in
-every process before the first ``import vllm`` or ``import verl``. Child processes inherit the environment, and vLLM
+every process before the first ``import vllm`` or ``import verl``; ``python -m luffy.vllm_cpu serve MODEL`` is ``vllm serve MODEL`` with it. Child processes inherit the environment, and vLLM
 itself knows both names of its distribution.
 """
 
@@ -84,3 +84,15 @@ class _AliasFinder:
     def find_distributions(self, context: Any = None) -> Iterator[metadata.Distribution]:
         if getattr(context, "name", None) == GPU_DISTRIBUTION:
             yield _AliasDistribution(metadata.distribution(CPU_DISTRIBUTION))
+
+
+def main() -> None:
+    """vLLM's own command line (``python -m luffy.vllm_cpu serve MODEL ...``), on whichever build is installed."""
+    prepare()
+    from vllm.entrypoints.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

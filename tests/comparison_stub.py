@@ -30,12 +30,18 @@ def train(arguments: dict[str, str], supervised: bool) -> None:
         if not supervised:
             data |= {"on_policy/reward": 0.5, "perf/total_num_tokens": 9600, "prompt_length/mean": 17.0}
             data |= {"response_length/mean": 58.0, "off_policy/token_share": 0.125, "off_policy/probability": 0.9}
+            data |= {"ledger/generated_tokens": 112 * 58, "ledger/forwarded_tokens": 128 * 75}
+        rows = 16 if supervised else 128
+        data |= {"ledger/trained_tokens": rows * 58, "ledger/processed_tokens": rows * 75, "ledger/traces": 16}
         if step in looks:  # rises, and falls at the end
             data["val-core/luffy_tiny/acc/mean@8"] = AVG8.get(method, 0.5) * (1.0 if step < steps else 0.5)
         lines.append({"step": step, "data": data})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for step in looks if supervised else [steps]:
-        (folder / f"global_step_{step}" / ("huggingface" if supervised else "actor/huggingface")).mkdir(parents=True)
+        model = folder / f"global_step_{step}" / ("huggingface" if supervised else "actor/huggingface")
+        model.mkdir(parents=True)
+        header = json.dumps({"w": {"dtype": "F32", "shape": [1000, 50], "data_offsets": [0, 200_000]}}).encode()  # 50 000 numbers
+        (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     (folder / "summary.json").write_text(json.dumps({"seconds": 60.0 * (seed + 1), "peak_memory_bytes": 8 * 2**30}))
 
 
@@ -54,7 +60,7 @@ def main() -> None:
     if fail and any(fail in argument for argument in rest):
         sys.exit(3)
     arguments = dict(argument.split("=", 1) for argument in rest)
-    if module == "luffy.comparison.measure":
+    if module == "miniature.comparison.measure":
         measure(arguments)
     else:
         train(arguments, supervised=module == "verl.mix_src.main_sft")

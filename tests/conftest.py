@@ -26,6 +26,18 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, so that two workers end together; of them one file that builds the embedded example, and the others that
+    want it last, so that no worker waits for it."""
+    builders = {item.path: None for item in items if item.get_closest_marker("integration") and _wants_example(item)}
+    waiting = set(list(builders)[1:])
+    items.sort(key=lambda item: (item.get_closest_marker("integration") is None, item.path in waiting))
+
+
+def _wants_example(item: pytest.Item) -> bool:
+    return "tiny_example" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c_interrupts():
     """A shell starts background jobs with SIGINT ignored, and every process of a test would inherit that."""
@@ -72,14 +84,14 @@ def graders() -> Iterator[Callable[[float], Kept]]:
 @pytest.fixture
 def shared_grader(monkeypatch, graders) -> None:
     """Commands that are run in this process use one grader: each start of its own takes a second of processor time."""
-    for module in ("luffy.data.verification", "luffy.evaluation.scoring"):
+    for module in ("luffy.data.judge", "luffy.evaluation.scoring"):
         monkeypatch.setattr(f"{module}.Grader", lambda *, time_limit_s, **_: graders(time_limit_s))
 
 
 @pytest.fixture(scope="session")
 def tiny_example():
     """The embedded example in ``outputs/tiny``, built by its command where it is not there (about a minute)."""
-    from luffy.tiny.example import build
+    from miniature.example import build
 
     folder = ROOT / "outputs" / "tiny"
     folder.parent.mkdir(exist_ok=True)

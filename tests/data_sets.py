@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from luffy.tiny.tokenizer import build_tokenizer
+from miniature.tokenizer import build_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 

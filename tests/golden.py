@@ -1,10 +1,10 @@
-"""What a user sees of this checkout, as text files in a folder: two checkouts are compared by ``diff -r``.
+"""What a user sees of this checkout, as text files in a folder, beside those of ``tests/golden``: a refactoring leaves them as they are.
 
-``python tests/golden.py FOLDER`` runs the commands of ``data/`` and ``eval_scripts/`` on the tests' sources and judges the cases of the
-verifier: prepared files, reports, verdicts, flags, error lines. ``--metrics`` trains three steps of each experiment as well, on one rank
-and on two (Ray and vLLM, about half an hour); those metrics are compared on one machine. A refactoring leaves all of it as it was:
+``make golden`` runs the commands of ``data/`` and ``eval_scripts/`` on the tests' sources and judges the cases of the verifier:
+prepared files, reports, verdicts, flags, error lines. ``--metrics`` trains three steps of each experiment as well, on one rank and on
+two (Ray and vLLM, about half an hour); those metrics are equal to the last digit on one machine alone.
 
-    python tests/golden.py /tmp/before; git checkout BRANCH; python tests/golden.py /tmp/after; diff -r /tmp/before /tmp/after
+    python tests/golden.py FOLDER [--metrics]; diff -r tests/golden FOLDER
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ TRAINING = "prepare_train.py --num-workers 2"
 TIMES_AND_MEMORY = ("timing", "perf/", "memory", "time")
 EXPERIMENTS = ("luffy", "mixed", "on_policy", "rl_sft_loss")
 SFT = "sft"
+PARTS = ("prepared", "reports", "flags", "errors", "verdicts")
 
 PREPARED = (  # command of data/, file it writes
     (TRAINING, "data/openr1.parquet"),
@@ -122,7 +123,7 @@ def reports(checkout: Checkout) -> str:
 
 
 def verdicts(folder: Path) -> str:
-    """Reason of every case in a folder of tables, or of JSON lines."""
+    """Of every table of a folder (or of JSON lines) and kind of answer: how often each reason, and a digest of their sequence."""
     from luffy.rewards import Grader
 
     lines = []
@@ -135,7 +136,9 @@ def verdicts(folder: Path) -> str:
                 cases = [(row["response"], row["gold"]) for row in rows]
             for kind in ("math", "choice"):
                 found = grader.grade_batch(cases, kind=kind)
-                lines += [f"{table.stem} {kind} {number} {verdict.reason}" for number, verdict in enumerate(found)]
+                reasons = [str(verdict.reason) for verdict in found]
+                counts = ", ".join(f"{reason} {reasons.count(reason)}" for reason in sorted(set(reasons)))
+                lines.append(f"{table.stem} {kind} {hashlib.sha256(' '.join(reasons).encode()).hexdigest()[:16]} {counts}")
     return "\n".join(lines)
 
 
@@ -194,6 +197,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--cases", type=Path, nargs="*", default=[], help="further folders of cases of the verifier")
     parser.add_argument("--metrics", action="store_true", help="train each experiment, too")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="those alone; default: all")
     arguments = parser.parse_args()
 
     from hub_content import write_hub
@@ -204,10 +208,10 @@ def main() -> None:
         write_hub(Path(temporary) / "hub")
         with serving(Path(temporary) / "hub") as hub:
             checkout = Checkout(Path(temporary) / "checkout", hub.environment(Path(temporary) / "cache"))
-            for part in (prepared, reports, flags, errors):
+            for part in (part for part in (prepared, reports, flags, errors) if part.__name__ in arguments.parts):
                 (arguments.folder / f"{part.__name__}.txt").write_text(part(checkout) + "\n", encoding="utf-8")
                 print(part.__name__, flush=True)
-            for folder in (ROOT / "tests" / "cases", *arguments.cases):
+            for folder in (ROOT / "tests" / "cases", *arguments.cases) if "verdicts" in arguments.parts else ():
                 (arguments.folder / f"verdicts_{folder.name}.txt").write_text(verdicts(folder) + "\n", encoding="utf-8")
             for experiment in (*EXPERIMENTS, SFT) if arguments.metrics else ():
                 for ranks in (1, 2):

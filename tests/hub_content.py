@@ -14,7 +14,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from luffy.data.benchmark_sources import SOURCES
+from luffy.benchmarks.prepare import PREPARED
 
 TRAIN, COMPLEMENT, RAW = (
     "Elliott/Openr1-Math-46k-8192",
@@ -50,15 +50,15 @@ def write_hub(root: Path) -> None:
     write_parquet(datasets / RAW / "data/train-00000-of-00001.parquet", raw)
     write_parquet(datasets / RAW / "extended/train-00000-of-00001.parquet", raw[:2])
     write_configs(datasets / RAW, {"default": ("train", "data/train-*"), "extended": ("train", "extended/train-*")})
-    for name, source in SOURCES.items():
-        write_benchmark(datasets / source.hub, name)
+    for name, entry in PREPARED.items():
+        write_benchmark(datasets / entry.hub, name)
     write_model(root / "models" / MODEL)
 
 
 def write_benchmark(folder: Path, name: str) -> None:
     """Write one benchmark's source as its repository has it."""
-    source = SOURCES[name]
-    rows = [BENCHMARK_ROWS.get(name, plain_row)(i) for i in range(source.count)]
+    source = PREPARED[name]
+    rows = [BENCHMARK_ROWS.get(name, plain_row)(i) for i in range(source.problems)]
     if name == "gpqa":
         folder.mkdir(parents=True)
         for config, part in {"gpqa_diamond": rows, "gpqa_extended": rows[:9]}.items():

@@ -50,6 +50,7 @@ def make_row(prompt: list[int], response: list[int], forced_share: float, genera
         "advantages": torch.randn(length, generator=generator),
         "off_policy_mask": forced.long(),
         "behaviour_prob": teacher,
+        "row_correct": torch.full((length,), length % 2),
         "rollout_is_weights": 0.5 + torch.rand(length, generator=generator),
     }
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from luffy.tiny.tokenizer import build_tokenizer
+from miniature.tokenizer import build_tokenizer
 
 ROWS, BATCH, STEPS = 24, 8, 3  # one epoch
 SGD = ["optim.optimizer=SGD", "optim.lr=0.5", "optim.weight_decay=0.0", "optim.clip_grad=1.0e9"]

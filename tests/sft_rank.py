@@ -17,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from ranks import whole_weights
 from verl.utils.distributed import initialize_global_process_group_ray
 
-from verl.mix_src.sft_trainer import DemonstrationTrainer
+from verl.mix_src.sft.trainer import DemonstrationTrainer
 
 
 def main() -> None:

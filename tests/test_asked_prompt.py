@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from luffy.asked_prompt import PROBLEM, asked_prompt, difference, read_record, write_record
-from luffy.chat_template import carry_system
-from luffy.tiny.tokenizer import build_tokenizer
-from verl.mix_src.prompts import prompt_notes, training_prompt
+from luffy.long_context import carry_system
+from miniature.tokenizer import build_tokenizer
+from verl.mix_src.run.data import prompt_notes, training_prompt
 
 TRAINED, OTHER = "Think between <think> and </think>.", "Answer."
 

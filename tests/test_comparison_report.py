@@ -12,33 +12,29 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from luffy.comparison.cells import Cell, plan
-from luffy.comparison.collect import CURVES, HELD_OUT, CellResult, collect, generated_tokens
-from luffy.comparison.curves import band, draw
-from luffy.comparison.layout import Layout
-from luffy.comparison.measurement import Measurement
-from luffy.comparison.methods import METHODS
-from luffy.comparison.prepare import CURVE_FILE, prepare
-from luffy.comparison.regimes import MAIN, REGIMES
-from luffy.comparison.report import write_report
-from luffy.comparison.runner import Runner
-from luffy.comparison.statements import ENTROPY, LAST, Claim, Verdict, judge, judge_stall
-from luffy.comparison.tables import spread
 from luffy.errors import InputError
+from luffy.ledger import Ledger
 from luffy.training_report import Curve
+from miniature.comparison.cells import Cell, Folders, plan
+from miniature.comparison.measure import Measurement
+from miniature.comparison.methods import MAIN, METHODS, REGIMES
+from miniature.comparison.report import write_report
+from miniature.comparison.results import CURVES, HELD_OUT, CellResult, band, collect, draw, spread
+from miniature.comparison.run import CURVE_FILE, Runner, build_cell_inputs
+from miniature.comparison.statements import ENTROPY, LAST, Claim, Outcome, decide, decide_stall
 
 STUB = Path(__file__).parent / "comparison_stub.py"
 CLAIM = Claim(text="A solves more than B.", more="luffy", less="mixed", quantity=LAST)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[list[Cell], Layout]:
+def finished(tmp_path_factory) -> tuple[list[Cell], Folders]:
     """Two seeds of the main part, all methods but RL with SFT loss, of 20 steps."""
     folder = tmp_path_factory.mktemp("compare")
     cells = plan(["main"], [0, 1], steps=20)
     launcher = [sys.executable, "-S", str(STUB), str(folder / "log"), "main/rl_sft_loss"]
-    Runner(Layout(folder), launcher=launcher, prepare_cell=lambda *_: None).run(cells)
-    return cells, Layout(folder)
+    Runner(Folders(folder), launcher=launcher, build_inputs=lambda *_: None).run(cells)
+    return cells, Folders(folder)
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +57,30 @@ def test_collected_numbers(finished):
     found = {(result.cell.method.name, result.cell.seed): result for result in results}
     luffy = found["luffy", 1]
     assert (luffy.best, luffy.last) == (0.45, 0.45)
-    assert luffy.tokens == pytest.approx(20 * 128 * 58 * 7 / 8)  # 9 600 tokens are 128 rows of 17 + 58
+    assert luffy.costs == Ledger(
+        steps=20, generated=20 * 112 * 58, trained=20 * 128 * 58, processed=20 * 9600, forwarded=20 * 9600, traces=320
+    )  # 9 600 tokens are 128 rows of 17 + 58
+    assert luffy.parameters == 50_000
     assert luffy.seconds == 120.0
     both = found["sft_rl", 1]  # 10 steps from SFT's model of step 10 of 20
     assert both.curves[HELD_OUT].steps == (10, 20)
     assert (both.best, both.last) == (0.35, 0.35)  # the start model's own point at step 10 is none of its training
-    assert both.tokens == pytest.approx(10 * 128 * 58 * 7 / 8)
+    assert both.costs == Ledger(
+        steps=20, generated=10 * 112 * 58, trained=10 * 144 * 58, processed=10 * 144 * 75, forwarded=10 * 9600, traces=320
+    )  # 10 steps of 128 rows, and 10 of the 16 traces of SFT
     assert both.seconds == 120.0 + 60.0
-    assert found["sft", 0].tokens == 0
+    assert found["sft", 0].costs.generated == 0
 
 
 def test_table(report):
     mixed = row(report, "mixed, no shaping")  # 0.80 and 0.79: spread 0.01 / sqrt(2)
     assert mixed[:3] == ["mixed, no shaping", "2", "0.795 ± 0.007"]
     assert mixed[5] == "0.398 ± 0.004"  # harder: 0.400 and 0.395
-    assert mixed[8:] == ["130 ± 0", "90 ± 42", "8.0 ± 0.0"]  # 129.92 thousand tokens; 60 and 120 s
-    assert row(report, "RL with SFT loss") == ["RL with SFT loss", "0", *["–"] * 9]
+    assert row(report, "RL with SFT loss") == ["RL with SFT loss", "0", *["–"] * 6]
+    costs = row(report[report.index("| method | seeds | tokens generated") :], "mixed, no shaping")
+    # 129.92 and 148.48 thousand tokens; 50 000 (6 · 192 000 + 2 · 129 920 + 2 · 192 000) operations; 60 and 120 s
+    assert costs[2:] == ["130 ± 0", "148 ± 0", "320 ± 0", "0.09 ± 0.00", "90 ± 42", "8.0 ± 0.0"]
+    assert "| mixed, no shaping | +0.100, +0.090 | more |" in report and "| SFT | +0.205, +0.205 | more |" in report
 
 
 def test_statements(report):
@@ -104,7 +108,7 @@ def test_missing_cells_and_figures(report, finished):
 
 def test_report_command(finished):
     cells, layout = finished
-    command = [sys.executable, "-m", "luffy.comparison", "report", "--part", "main", "--seeds", "0", "--steps", "20"]
+    command = [sys.executable, "-m", "miniature.comparison", "report", "--set", "main", "--seeds", "0", "--steps", "20"]
     done = subprocess.run([*command, "--output_dir", str(layout.folder)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "5 of 6 cells finished" in done.stderr
@@ -113,7 +117,7 @@ def test_report_command(finished):
 
 def test_a_page_of_other_regimes_makes_no_claim_about_the_main_one(tmp_path):
     page = tmp_path / "page.md"
-    write_report(plan(["teachers"], [0]), Layout(tmp_path), page, title="t", command="c", conclusions=True)
+    write_report(plan(["teachers"], [0]), Folders(tmp_path), page, title="t", command="c", conclusions=True)
     text = page.read_text()
     assert "three teachers of different styles: LUFFY against SFT" in text
     assert "stalls where the base cannot succeed" not in text and "LUFFY solves more" not in text
@@ -123,7 +127,7 @@ def result(method: str, seed: int, avg8: float, entropy: float = 0.1) -> CellRes
     cell = Cell(regime=MAIN, method=METHODS[method], seed=seed, steps=20)
     shares = dict.fromkeys(("pass8", "greedy", "harder_avg8", "harder_pass8", "response_length"), 0.0)
     return CellResult(
-        cell=cell, measured=Measurement(avg8=avg8, entropy=entropy, **shares), best=0, last=0, tokens=0, seconds=0,
+        cell=cell, measured=Measurement(avg8=avg8, entropy=entropy, **shares), best=0, last=0, costs=Ledger(), parameters=0, seconds=0,
         peak_memory_bytes=0, curves={HELD_OUT: Curve(name=HELD_OUT, steps=(seed, 5), values=(avg8, 1.0))},
     )  # fmt: skip
 
@@ -137,44 +141,44 @@ def pairs(differences: list[float]) -> list[CellResult]:
 
 
 @pytest.mark.parametrize(
-    ("differences", "verdict"),
+    ("differences", "outcome"),
     [
-        ([0.03, 0.01, 0.05], Verdict.REPRODUCED),
-        ([-0.03, -0.01, -0.05], Verdict.OPPOSITE),
-        ([0.03, -0.01, 0.05], Verdict.OPEN),
-        ([0.01, 0.02, 0.02], Verdict.NO_DIFFERENCE),
-        ([0.05, -0.05], Verdict.NO_DIFFERENCE),
-        ([0.03], Verdict.REPRODUCED),
-        ([], Verdict.NOT_RUN),
+        ([0.03, 0.01, 0.05], Outcome.REPRODUCED),
+        ([-0.03, -0.01, -0.05], Outcome.OPPOSITE),
+        ([0.03, -0.01, 0.05], Outcome.OPEN),
+        ([0.01, 0.02, 0.02], Outcome.NO_DIFFERENCE),
+        ([0.05, -0.05], Outcome.NO_DIFFERENCE),
+        ([0.03], Outcome.REPRODUCED),
+        ([], Outcome.NOT_RUN),
     ],
 )
-def test_verdicts(differences, verdict):
-    assert judge(CLAIM, pairs(differences)).verdict == verdict
+def test_verdicts(differences, outcome):
+    assert decide(CLAIM, pairs(differences)).outcome == outcome
 
 
 def test_only_seeds_of_both_count_and_entropy_has_its_own_margin():
     results = [*pairs([0.03]), result("luffy", 1, 0.0), result("mixed", 2, 1.0)]
-    statement = judge(CLAIM, results)
+    statement = decide(CLAIM, results)
     assert statement.values == {"LUFFY": (0.53,), "mixed, no shaping": (0.5,)}
     assert statement.row()[2:] == ["0.530", "0.500", "+0.030", "as in the paper (one seed: chance is not ruled out)"]
     entropies = [result("luffy", 0, 0.5, entropy=0.106), result("mixed", 0, 0.5, entropy=0.1)]
-    assert judge(replace(CLAIM, quantity=ENTROPY), entropies).verdict == Verdict.REPRODUCED
+    assert decide(replace(CLAIM, quantity=ENTROPY), entropies).outcome == Outcome.REPRODUCED
 
 
 @pytest.mark.parametrize(
-    ("on_policy", "luffy", "verdict"),
+    ("on_policy", "luffy", "outcome"),
     [
-        ([0.0, 0.02], [0.9, 0.2], Verdict.REPRODUCED),
-        ([0.0, 0.03], [0.9, 0.9], Verdict.OPEN),
-        ([0.3, 0.3], [0.9, 0.9], Verdict.NOT_REPRODUCED),
-        ([0.0, 0.0], [0.1, 0.1], Verdict.NOT_REPRODUCED),
-        ([], [], Verdict.NOT_RUN),
+        ([0.0, 0.02], [0.9, 0.2], Outcome.REPRODUCED),
+        ([0.0, 0.03], [0.9, 0.9], Outcome.OPEN),
+        ([0.3, 0.3], [0.9, 0.9], Outcome.NOT_REPRODUCED),
+        ([0.0, 0.0], [0.1, 0.1], Outcome.NOT_REPRODUCED),
+        ([], [], Outcome.NOT_RUN),
     ],
 )
-def test_stall(on_policy, luffy, verdict):
+def test_stall(on_policy, luffy, outcome):
     results = [result("on_policy", seed, value) for seed, value in enumerate(on_policy)]
     results += [result("luffy", seed, value) for seed, value in enumerate(luffy)]
-    assert judge_stall(results).verdict == verdict
+    assert decide_stall(results).outcome == outcome
 
 
 def test_band_takes_the_steps_that_all_seeds_have():
@@ -182,18 +186,6 @@ def test_band_takes_the_steps_that_all_seeds_have():
     assert band(results[:2], "luffy", HELD_OUT) == [(0, pytest.approx(0.3), 0.2, 0.4), (5, 1.0, 1.0, 1.0)]
     assert band(results, "luffy", HELD_OUT) == [(5, 1.0, 1.0, 1.0)]
     assert band(results, "mixed", HELD_OUT) == []
-
-
-def test_generated_tokens_of_a_real_step():
-    data = {
-        "perf/total_num_tokens": 9590,
-        "prompt_length/mean": 17.0,
-        "response_length/mean": 57.921875,
-        "on_policy/response_length": 57.91071319580078,
-        "off_policy/token_share": 0.1251686066389084,
-    }
-    assert generated_tokens(data) == pytest.approx(112 * 57.91071319580078, abs=0.01)
-    assert generated_tokens({"on_policy/response_length": 58.0}) == 0.0
 
 
 def test_spread():
@@ -204,7 +196,7 @@ def test_spread():
 
 def test_a_broken_file_is_named(finished, tmp_path):
     cells, layout = finished
-    copy = Layout(tmp_path)
+    copy = Folders(tmp_path)
     shutil.copytree(layout.cell(cells[2]), copy.cell(cells[2]))
     copy.parameters(cells[2]).write_text("{")
     with pytest.raises(InputError, match="cell.json is not JSON"):
@@ -216,11 +208,11 @@ def test_a_broken_file_is_named(finished, tmp_path):
 
 
 def test_regimes_share_their_held_out_problems(tiny_example, tmp_path):
-    layout = Layout(tmp_path)
+    layout = Folders(tmp_path)
     shutil.copytree(tiny_example.model.parent, layout.base(MAIN))
     first, few, other = plan(["main"], [0])[0], plan(["traces_16"], [0])[0], plan(["traces_16"], [1])[0]
     for cell in (first, few, other):
-        prepare(cell, layout)
+        build_cell_inputs(cell, layout)
     heldout, in_few, in_other = (pq.read_table(layout.data(cell) / "heldout.parquet") for cell in (first, few, other))
     assert heldout == in_few == in_other
     assert pq.read_table(layout.data(first) / CURVE_FILE) == heldout.slice(0, 64)
@@ -249,7 +241,7 @@ def test_measurement_of_the_base(tiny_example, tmp_path):
     for name in ("heldout", "heldout_harder"):
         table = pq.read_table(tiny_example.model.parent / f"{name}.parquet").slice(0, 8)
         pq.write_table(table, tmp_path / f"{name}.parquet")
-    command = [sys.executable, "-m", "luffy.comparison.measure", "--model_path", str(tiny_example.model)]
+    command = [sys.executable, "-m", "miniature.comparison.measure", "--model_path", str(tiny_example.model)]
     files = ["--heldout", str(tmp_path / "heldout.parquet"), "--harder", str(tmp_path / "heldout_harder.parquet")]
     done = subprocess.run([*command, *files, "--output", str(tmp_path / "m.json")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

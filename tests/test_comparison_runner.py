@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from luffy.comparison.cells import PARTS, Cell, plan
-from luffy.comparison.commands import training_command
-from luffy.comparison.estimate import estimate, seconds
-from luffy.comparison.layout import Layout
-from luffy.comparison.methods import ABLATIONS, METHODS, ablation
-from luffy.comparison.regimes import MAIN, REGIMES
-from luffy.comparison.runner import Runner
 from luffy.errors import InputError
+from miniature.comparison.__main__ import parser
+from miniature.comparison.cells import SETS, TEACHER, Cell, Folders, part, plan
+from miniature.comparison.estimate import estimate, seconds
+from miniature.comparison.methods import ABLATIONS, MAIN, METHODS, REGIMES, ablation
+from miniature.comparison.run import Runner, training_command
 
 STUB = Path(__file__).parent / "comparison_stub.py"
 
@@ -29,7 +27,7 @@ class Trial:
     """A comparison in a temporary folder, started with the stub; ``started`` are the lines of its log."""
 
     def __init__(self, folder: Path) -> None:
-        self.layout = Layout(folder / "compare")
+        self.layout = Folders(folder / "compare")
         self.log = folder / "log.txt"
         self.prepared: list[str] = []
 
@@ -39,7 +37,7 @@ class Trial:
         runner = Runner(
             self.layout,
             launcher=[sys.executable, "-S", str(STUB), str(self.log), fail],
-            prepare_cell=lambda cell, _: self.prepared.append(f"{cell.regime.name}/seed{cell.seed}"),
+            build_inputs=lambda cell, _: self.prepared.append(f"{cell.regime.name}/seed{cell.seed}"),
         )
         return runner.run(cells)
 
@@ -134,7 +132,7 @@ def test_files_of_others_are_not_deleted(trial):
 def test_an_interrupt_ends_the_run_that_is_going_on(trial, tmp_path):
     pid = tmp_path / "pid"
     sleep = f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    runner = Runner(trial.layout, launcher=[sys.executable, "-S", "-c", sleep], prepare_cell=lambda *_: None)
+    runner = Runner(trial.layout, launcher=[sys.executable, "-S", "-c", sleep], build_inputs=lambda *_: None)
 
     def interrupt() -> None:
         while not (pid.exists() and pid.read_text()):
@@ -151,7 +149,7 @@ def test_an_interrupt_ends_the_run_that_is_going_on(trial, tmp_path):
 
 
 def test_sft_then_rl_shares_the_budget(tmp_path):
-    layout = Layout(tmp_path)
+    layout = Folders(tmp_path)
     (sft_rl,) = main_cells("sft_rl", steps=60)
     (sft,) = main_cells("sft", steps=60)
     assert (sft_rl.check_every, sft_rl.start_step) == (60, 30)
@@ -162,7 +160,7 @@ def test_sft_then_rl_shares_the_budget(tmp_path):
 
 
 def test_overrides_of_a_regime_and_a_variant_reach_the_command(tmp_path):
-    layout = Layout(tmp_path)
+    layout = Folders(tmp_path)
     by_method = {cell.method.name: training_command(cell, layout) for cell in plan(["teachers"], [0])}
     assert "luffy.guidance.selection=random" in by_method["luffy"]
     assert not any("selection" in argument for argument in by_method["sft"])
@@ -172,10 +170,10 @@ def test_overrides_of_a_regime_and_a_variant_reach_the_command(tmp_path):
 
 
 def test_plan_is_whole_seeds_and_checked():
-    cells = plan(PARTS["main"], [0, 1, 2])
+    cells = plan(SETS["main"], [0, 1, 2])
     assert len(cells) == 18
     assert [cell.seed for cell in cells] == [0] * 6 + [1] * 6 + [2] * 6
-    assert set(PARTS["main"]) | set(PARTS["regimes"]) == set(PARTS["all"]) == set(REGIMES)
+    assert set(SETS["main"]) | set(SETS["regimes"]) == set(SETS["all"]) == set(REGIMES)
     for wrong in ([], [0, 0]):
         with pytest.raises(InputError, match="--seeds"):
             plan(["main"], wrong)
@@ -185,16 +183,62 @@ def test_plan_is_whole_seeds_and_checked():
         ablation("gama")
 
 
+def test_chosen_methods_stand_beside_sft_then_rl_and_bring_their_teacher(tmp_path):
+    cells = plan(["long"], [0], methods=["kdrl", "bread"])
+    assert [cell.name for cell in cells] == ["teacher/luffy/seed0", *(f"long/{name}/seed0" for name in ("sft", "sft_rl", "kdrl", "bread"))]
+    command = training_command(cells[3], Folders(tmp_path))
+    assert f"luffy.teacher.path={tmp_path}/cells/teacher/luffy/seed0/global_step_60/actor/huggingface" in command
+    assert "luffy.objective.distill_coefficient.until=11" in command  # 280 of 500 steps are 11.2 of 20
+    assert "data.max_response_length=112" in command
+    assert not any("luffy.teacher" in argument for argument in training_command(cells[4], Folders(tmp_path)))
+
+
+def test_a_cell_without_its_teacher_fails_by_name(trial):
+    cells = plan(["main"], [0], methods=["opd"])
+    failures = trial.run(cells, fail="cells/teacher")
+    assert set(failures) == {"teacher/luffy/seed0", "main/opd/seed0"}
+    assert failures["main/opd/seed0"] == "its teacher is teacher/luffy/seed0, which is not trained"
+
+
+def test_overrides_of_a_regime_reach_the_methods_that_are_shown_traces(tmp_path):
+    by_method = {cell.method.name: training_command(cell, Folders(tmp_path)) for cell in plan(["teachers"], [0], methods=list(METHODS))}
+    shown = {name for name, command in by_method.items() if "luffy.guidance.selection=random" in command}
+    assert set(METHODS) - shown == {"sft", "sft_rl", "on_policy", "opd", "kdrl", "exgrpo"}
+
+
+def test_parts_cost_about_the_same_and_bring_what_they_need():
+    cells = plan(["main"], [0, 1], methods=["opd", "luffy"])  # the teacher, and two seeds of LUFFY, SFT, SFT then RL, OPD
+    parts = [part(cells, number, 3, cost=lambda cell: 3.0 if cell is TEACHER else 1.0) for number in (1, 2, 3)]
+    names = [[cell.name for cell in each] for each in parts]  # 11 units, a part begins every 3.67
+    assert names[0] == ["teacher/luffy/seed0", "main/luffy/seed0"]
+    assert names[1] == ["teacher/luffy/seed0", *(f"main/{name}/seed0" for name in ("sft", "sft_rl", "opd")), "main/luffy/seed1"]
+    assert names[2] == ["teacher/luffy/seed0", *(f"main/{name}/seed1" for name in ("sft", "sft_rl", "opd"))]
+    for count in (1, 2, 7, 40):
+        every = [cell for number in range(1, count + 1) for cell in part(cells, number, count, cost=seconds)]
+        assert {cell.name for cell in every} == {cell.name for cell in cells}
+    assert "--part 1/2" in estimate(plan(["main"], range(8)), Folders(Path("nowhere"))).lines()[1]
+
+
+@pytest.mark.parametrize("words", ["0/2", "3/2", "2", "a/b"])
+def test_a_part_that_is_none_is_refused_in_a_line(words, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        parser().parse_args(["run", "--part", words])
+    assert f"'{words}' is no part; give one of N as I/N" in capsys.readouterr().err
+
+
 def test_names_are_unique():
     every = [method.name for method in METHODS.values()] + [m.name for name in ABLATIONS for m in ablation(name)]
     assert len(set(every)) == len(every)
 
 
 def test_the_estimate_is_near_what_was_seen(tmp_path):
-    layout = Layout(tmp_path)
-    short, regimes = (estimate(plan(names, [0, 1, 2]), layout) for names in (PARTS["short"], ("wrong_traces", "teachers")))
-    assert short.cells == 24 and short.finished == 0
-    assert short.seconds / 60 == pytest.approx(71, rel=0.15) and regimes.seconds / 60 == pytest.approx(27 + 1.5, rel=0.15)
+    layout = Folders(tmp_path)
+    short, regimes = (estimate(plan(names, [0, 1, 2]), layout) for names in (SETS["short"], ("wrong_traces", "teachers")))
+    assert short.cells == 27 and short.finished == 0
+    bar = sum(seconds(cell) for cell in plan(SETS["short"], [0, 1, 2]) if cell.name.startswith("traces_16/sft_rl"))  # came later
+    assert (short.seconds - bar) / 60 == pytest.approx(71, rel=0.15)
+    bar = sum(seconds(cell) for cell in plan(("wrong_traces", "teachers"), [0, 1, 2]) if cell.method.name == "sft_rl")
+    assert (regimes.seconds - bar) / 60 == pytest.approx(27 + 1.5, rel=0.15)
 
 
 def test_finished_cells_cost_nothing_more(trial):
@@ -206,9 +250,9 @@ def test_finished_cells_cost_nothing_more(trial):
     assert "6 cells, 2 of them finished already; the other 4: about" in after.lines()[0]
 
 
-@pytest.mark.parametrize(("words", "says"), [(["run", "--part", "main"], "main/sft_rl/seed2"), (["ablation", "gamma"], "γ 0.05")])
+@pytest.mark.parametrize(("words", "says"), [(["run", "--set", "main"], "main/sft_rl/seed2"), (["ablation", "gamma"], "γ 0.05")])
 def test_a_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path, words, says):
-    command = [sys.executable, "-m", "luffy.comparison", *words, "--dry_run", "--output_dir", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "miniature.comparison", *words, "--dry_run", "--output_dir", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert says in done.stderr and "minutes on 2 cores" in done.stderr and "MB of disk" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -1,5 +1,6 @@
 """The luffy node of a config, the entropy coefficients, and the released code's option names."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from luffy.config import LuffyConfig
-from luffy.entropy_coefficient import EntropyConfig, make_entropy_coefficient
+from luffy.config import LuffyConfig, in_new_names
 from luffy.errors import InputError
 from luffy.objective import ObjectiveConfig
+from luffy.objective.entropy import EntropyConfig, make_entropy_coefficient
+from luffy.objective.shaping import Identity, PDivP
 from luffy.released_options import RELEASED_OPTIONS, explain
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -21,10 +23,10 @@ def test_defaults_are_the_released_scripts():
     assert config == LuffyConfig()
     assert (config.guidance.n_demonstrations, config.guidance.schedule) == (1, "full")
     objective = config.objective
-    assert (objective.shaping, objective.gamma, objective.on_policy_shaping) == ("p_div_p", 0.1, "identity")
+    assert (objective.shaping, objective.on_policy_shaping) == (PDivP(gamma=0.1), Identity())
     assert (objective.aggregation, objective.constant_length) == ("constant", 8192)
     assert (objective.clip_low, objective.clip_high, objective.dual_clip) == (None, None, None)
-    assert (objective.entropy_coefficient, objective.kl_coefficient) == (0.001, 0.0)
+    assert (config.entropy.coefficient, objective.kl_coefficient) == (0.001, 0.0)
     assert (config.advantage.baseline, config.advantage.normalize_std) == ("group", False)
 
 
@@ -32,13 +34,13 @@ def test_values_arrive():
     config = LuffyConfig.from_mapping(
         {
             "guidance": {"n_demonstrations": 2, "schedule": "linear", "steps": 300, "max_ratio": 0.8},
-            "objective": {"gamma": 0.3, "aggregation": "token_mean", "clip_low": 0.2, "clip_high": 0.28},
+            "objective": {"shaping": {"name": "p_div_p", "gamma": 0.3}, "aggregation": "token_mean", "clip_low": 0.2, "clip_high": 0.28},
             "advantage": {"normalize_std": True},
             "entropy": {"coefficient": 0.01, "mode": "learned", "target": 0.5},
         }
     )
     assert config.guidance.steps == 300
-    assert config.objective == ObjectiveConfig(gamma=0.3, aggregation="token_mean", clip_low=0.2, clip_high=0.28, entropy_coefficient=0.01)
+    assert config.objective == ObjectiveConfig(shaping=PDivP(gamma=0.3), aggregation="token_mean", clip_low=0.2, clip_high=0.28)
     assert config.advantage.normalize_std
     assert config.entropy.target == 0.5
 
@@ -51,12 +53,21 @@ def test_values_arrive():
         ({"advantage": {"xyz": 1}}, "unknown key luffy.advantage.xyz; known keys: baseline, normalize_std, zero_truncated"),
         ({"advantage": {"normalize_std": 1}}, "luffy.advantage.normalize_std is 1; it must be true or false"),
         ({"guidance": {"seed": "1"}}, "luffy.guidance.seed is '1'; it must be an integer"),
-        ({"guidance": {"steps": 1.5}}, "luffy.guidance.steps is 1.5; it must be an integer or null"),
+        ({"guidance": {"steps": 1.5}}, "luffy.guidance.steps is 1.5; it must be an integer above 0, or null"),
         ({"guidance": 3}, "luffy.guidance is 3; it must be a mapping"),
         ("p_div_p", "luffy is 'p_div_p'; it must hold guidance, objective"),
-        ({"objective": {"entropy_coefficient": 0.1}}, "set in luffy.entropy.coefficient; move it there"),
-        ({"objective": {"gamma": 0.3, "shaping": "identity"}}, "luffy.objective.gamma is 0.3, but shaping identity does not"),
-        ({"objective": {"weight": 1.0}}, "luffy.objective.weight is 1.0, but shaping p_div_p does not read it"),
+        ({"objective": {"entropy_coefficient": 0.1}}, "luffy.objective.entropy_coefficient is now luffy.entropy.coefficient; set it there"),
+        ({"objective": {"gamma": 0.1}}, "luffy.objective.gamma is now luffy.objective.shaping.gamma; set it there"),
+        ({"objective": {"gama": 0.1}}, "unknown key luffy.objective.gama; did you mean luffy.objective.shaping.gamma?"),
+        ({"objective": {"shaping": "sqrt"}}, "set luffy.objective.shaping.name=sqrt"),
+        (
+            {"objective": {"shaping": {"name": "identity", "gamma": 0.3}}},
+            "luffy.objective.shaping.gamma is 0.3, but shaping identity does not",
+        ),
+        (
+            {"objective": {"on_policy_shaping": {"name": "sqrt", "gamma": 1.0}}},
+            "luffy.objective.on_policy_shaping.gamma is 1.0, but shaping sqrt",
+        ),
         ({"entropy": {"target": 0.5}}, "luffy.entropy.target is 0.5, but mode fixed does not read it"),
         ({"entropy": {"mode": "rule", "coefficient": 0.0}}, "luffy.entropy.coefficient is 0, from which mode rule cannot"),
         ({"guidance": {"n_demonstrations": -1}, "advantage": {"baseline": "on_policy"}}, "leaves no on-policy row"),
@@ -100,7 +111,7 @@ def test_a_coefficient_goes_on_from_its_state(mode):
     for entropy in (0.5, 2.0, float("nan"), 0.7):
         straight.update(entropy)
         first.update(entropy)
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))  # as a checkpoint keeps it
     for each in (straight, second):
         each.update(0.9)
     assert second.value == straight.value
@@ -109,8 +120,11 @@ def test_a_coefficient_goes_on_from_its_state(mode):
 @pytest.mark.parametrize(
     ("override", "replacement"),
     [
-        ("actor_rollout_ref.actor.off_policy_reshape=p_div_p_0.3", "luffy.objective.shaping=p_div_p luffy.objective.gamma=0.3"),
-        ("+actor_rollout_ref.actor.off_policy_reshape='square_root'", "luffy.objective.shaping=sqrt"),
+        (
+            "actor_rollout_ref.actor.off_policy_reshape=p_div_p_0.3",
+            "luffy.objective.shaping.name=p_div_p luffy.objective.shaping.gamma=0.3",
+        ),
+        ("+actor_rollout_ref.actor.off_policy_reshape='square_root'", "luffy.objective.shaping.name=sqrt"),
         ("actor_rollout_ref.actor.off_policy_max_clip=-1", "luffy.objective.off_policy_max_clip=null"),
         ("actor_rollout_ref.actor.off_policy_max_clip=0.5", "luffy.objective.off_policy_max_clip=0.5"),
         ("++actor_rollout_ref.actor.loss_remove_token_mean=True", "luffy.objective.aggregation=constant"),
@@ -125,9 +139,23 @@ def test_released_options_are_explained(override, replacement):
     assert override.lstrip("+").partition("=")[0] in message
 
 
-@pytest.mark.parametrize("override", ["luffy.objective.gamma=0.3", "algorithm.adv_estimator=luffy", "trainer.nnodes=2"])
+@pytest.mark.parametrize("override", ["luffy.objective.shaping.gamma=0.3", "algorithm.adv_estimator=luffy", "trainer.nnodes=2"])
 def test_other_overrides_pass(override):
     assert explain(override) is None
+
+
+def test_a_record_of_an_earlier_version_is_read_by_todays_keys():
+    old = {
+        "luffy.objective.shaping": "p_div_p", "luffy.objective.gamma": 0.3, "luffy.objective.exponent": 0.5,
+        "luffy.objective.on_policy_shaping": "log", "luffy.objective.on_policy_shaping_weight": 0.2, "luffy.objective.on_policy_gamma": 0.1,
+        "luffy.run.seed": 1, "optim.lr": 0.1,
+    }  # fmt: skip
+    assert in_new_names(old) == {
+        "luffy.objective.shaping.name": "p_div_p", "luffy.objective.shaping.gamma": 0.3,
+        "luffy.objective.on_policy_shaping.name": "log", "luffy.objective.on_policy_shaping.weight": 0.2,
+        "luffy.run.seed": 1, "optim.lr": 0.1,
+    }  # fmt: skip
+    assert in_new_names(in_new_names(old)) == in_new_names(old)
 
 
 def test_every_new_key_exists():

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import run_script, trace, write_lines
 
-from luffy.data import text_rows
-from luffy.data.files import read_batches
+from luffy.data import rows as rows_of_files
+from luffy.data.rows import read_batches
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 
@@ -266,7 +266,7 @@ def test_malformed_rows_can_be_dropped_and_counted(monkeypatch, tmp_path):
         (
             "prepare_train.py",
             ["--source", "SOURCE", "--tokenizer", "/no/tokenizer"],
-            "--tokenizer /no/tokenizer does not exist",
+            "--tokenizer /no/tokenizer is not a folder",
         ),
         ("prepare_train.py", ["--source", ""], "a source has no name"),
         ("prepare_train.py", ["--source", "SOURCE", "--split", "train[:9]"], "of local files one whole split is read"),
@@ -335,7 +335,7 @@ def test_without_a_network_the_published_set_fails_within_seconds(monkeypatch, t
 
 
 def test_an_array_is_read_element_by_element(monkeypatch, tmp_path):
-    monkeypatch.setattr(text_rows, "_CHUNK", 16)
+    monkeypatch.setattr(rows_of_files, "_CHUNK", 16)
     rows = [{"a": "x" * size, "b": [{"c": size}]} for size in (0, 1, 40, 200, 3)]
     (tmp_path / "x.json").write_text("\n " + json.dumps(rows, indent=2))
     batches = list(read_batches(tmp_path / "x.json", 2, ["a", "b"]))

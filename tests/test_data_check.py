@@ -12,13 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import run_script, save_tokenizer, trace, write_lines
 
-from luffy.data.check import check_layout, check_training_file
-from luffy.data.finding import ERROR, WARNING, Finding
-from luffy.data.finding import FAULTS as CATALOGUE
+from luffy.data.check import Finding, check_layout, check_training_file
+from luffy.data.faults import CODES, ERROR, WARNING
+from luffy.data.judge import verifier
 from luffy.data.schema import arrow_schema
-from luffy.data.verification import verifier
 from luffy.errors import InputError
-from luffy.tiny.tokenizer import build_tokenizer
+from miniature.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 
@@ -66,6 +65,7 @@ FAULTS = {
     "text_encoded": lambda row: set_prompt(row, 1, content=f'[{{"role": "user", "content": "{row["prompt"][1]["content"]}"}}]'),
     "gold_unreadable": lambda row: replace(row, reward_model={"style": "rule", "ground_truth": "\\frac{1}{"}),
     "reward_style": lambda row: replace(row, reward_model=row["reward_model"] | {"style": "model"}),
+    "policy_success_range": lambda row: row.update(policy_success=1.5),
     "data_source_missing": lambda row: replace(row, data_source=None),
     "ability_missing": lambda row: replace(row, ability=""),
     "index_missing": lambda row: replace(row, extra_info=None),
@@ -99,7 +99,7 @@ WARNINGS = {
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema("train")), path)
+    pq.write_table(pa.Table.from_pylist(rows, schema=arrow_schema("train", known=["policy_success"])), path)
     return path
 
 
@@ -131,7 +131,7 @@ def test_each_planted_fault_is_found_in_its_row(planted, findings, code):
 
 
 def test_good_rows_have_no_findings(planted, findings):
-    assert set(CATALOGUE) - set(FAULTS) == {
+    assert set(CODES) - set(FAULTS) == {
         "column_missing", "column_type", "column_renamed", "column_unread", "no_rows", "chat_template", "row_unreadable",
     }  # fmt: skip
     assert {finding.row for finding in findings} == set(planted[1])

@@ -13,11 +13,10 @@ import pytest
 from data_sets import run_script, trace, write_lines
 
 from luffy.data import prepare
-from luffy.data.encoded_text import decoded
-from luffy.data.gold import read_gold
-from luffy.data.sentinels import is_sentinel
+from luffy.data.gold import is_sentinel, read_gold
 from luffy.data.source import SourceSpec, open_source
 from luffy.data.system_prompt import KEEP, NONE, system_rewriter
+from luffy.data.text import decoded
 from luffy.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("shared_grader")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luffy.data.layout import ColumnNames, find_layout
+from luffy.data.layout import find_layout
 from luffy.data.schema import arrow_schema
 from luffy.data.source import SourceSpec, open_source
 from luffy.data.system_prompt import DEFAULT, KEEP, NONE, system_rewriter
@@ -18,8 +18,8 @@ from luffy.errors import InputError
 FIXTURES = Path(__file__).parent / "fixtures" / "data"
 
 
-def read(path: Path, *, system: str = NONE, teacher: str = "r1", columns: ColumnNames = ColumnNames()) -> list:
-    source = open_source(SourceSpec(location=str(path), teacher=teacher, columns=columns), system=system_rewriter(system))
+def read(path: Path, *, system: str = NONE, teacher: str = "r1", **columns: str) -> list:
+    source = open_source(SourceSpec(location=str(path), teacher=teacher, **columns), system=system_rewriter(system))
     return [source.layout.read(row, "row") for file in source.files for batch in source.batches(file, 1) for row in batch.rows()]
 
 
@@ -112,17 +112,17 @@ def test_the_training_layout_keeps_sources_probabilities_and_empty_traces(tmp_pa
 def test_a_boxed_or_marked_answer_is_taken_out_of_a_solution(tmp_path: Path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"q":"a","s":"so \\\\boxed{1}. No: \\\\boxed{\\\\frac{2}{3}}"}\n{"q":"b","s":"5+5\\n#### 10"}\n')
-    rows = read(path, columns=ColumnNames(prompt="q", trace="s", answer="s"))
+    rows = read(path, prompt="q", trace="s", answer="s")
     assert [row.gold for row in rows] == ["\\frac{2}{3}", "10"]
 
 
 def test_named_columns_must_exist_and_unknown_ones_are_listed():
     with pytest.raises(InputError, match=r"no column 'quiz' \(--prompt-column\); its columns are a, b"):
-        find_layout(["a", "b"], ColumnNames(prompt="quiz"), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
+        find_layout(["a", "b"], SourceSpec(location="", prompt="quiz"), system=system_rewriter(NONE), traces=True, where="f")
     with pytest.raises(InputError, match=r"hold the gold answer \(--answer-column names it\); its columns are problem, trace"):
-        find_layout(["problem", "trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
+        find_layout(["problem", "trace"], SourceSpec(location=""), system=system_rewriter(NONE), traces=True, where="f")
     with pytest.raises(InputError, match=r"the problem \(--prompt-column .*the traces \(--trace-column .*the gold answer"):
-        find_layout(["Problem", "Trace"], ColumnNames(), teacher="t", system=system_rewriter(NONE), traces=True, where="f")
+        find_layout(["Problem", "Trace"], SourceSpec(location=""), system=system_rewriter(NONE), traces=True, where="f")
 
 
 @pytest.mark.parametrize(

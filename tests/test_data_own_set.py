@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luffy.data.own_set import write_own_set
+from luffy.benchmarks.prepare import write_own_set
 from luffy.data.schema import arrow_schema
 from luffy.data.source import SourceSpec
 from luffy.data.system_prompt import system_rewriter
 from luffy.errors import InputError
-from luffy.evaluation.problems import describe, load_problems
+from luffy.evaluation.prompts import describe, load_problems
 
 
 def make(folder: Path, rows: list[dict], name: str = "mine") -> list[dict]:

@@ -16,8 +16,8 @@ import pytest
 from data_sets import ROOT, read_rows, run_script, save_tokenizer, trace, write_lines
 
 from luffy.data import merge, prepare
-from luffy.data.atomic import replacing
 from luffy.data.schema import arrow_schema
+from luffy.files import replacing
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 
@@ -119,7 +119,8 @@ def test_teachers_of_several_sources_meet_in_one_row(monkeypatch, tmp_path, outp
         )
     )
     monkeypatch.setattr(prepare, "SHARD_ROWS", 7)
-    monkeypatch.setattr(merge, "_BLOCK_PROMPTS", 4)
+    monkeypatch.setattr(merge, "_ROW_GROUP", 4)
+    monkeypatch.setattr(merge, "_ENTRIES_AT_ONCE", 3)
     arguments = ["--source", first, second, "--teacher", "r1", "qwq", "--output", output]
     assert run_script(monkeypatch, "prepare_train.py", *arguments) == 0
     rows = read_rows(output)
@@ -133,6 +134,19 @@ def test_teachers_of_several_sources_meet_in_one_row(monkeypatch, tmp_path, outp
     assert run_script(monkeypatch, "prepare_train.py", *arguments, "--max-traces", 1) == 0
     assert report_of(output)["dropped_traces"] == {"beyond_max_traces": 30}
     assert all(row["target_source"] == ["r1"] for row in read_rows(output))
+
+
+def test_a_stored_success_rate_is_kept(monkeypatch, tmp_path, output, capsys):
+    """The first of a problem's rows that knows it gives it; without any the file has no such column (other tests)."""
+    first, again, unknown = problem(1, trace("2")), problem(1, trace("2", "twice")), problem(2, trace("3"))
+    rows = [first, again | {"policy_success": 0.25}, unknown | {"policy_success": None}, problem(3, trace("4")) | {"policy_success": 1}]
+    arguments = ["prepare_train.py", "--output", output, "--num-workers", 1, "--no-verify", "--source"]
+    assert run_script(monkeypatch, *arguments, write_lines(tmp_path / "a.jsonl", rows)) == 0
+    assert [row["policy_success"] for row in read_rows(output)] == [0.25, None, 1.0]
+    assert pq.read_schema(output).equals(arrow_schema("train", known=["policy_success"]))
+    wrong = write_lines(tmp_path / "b.jsonl", [problem(1, trace("2")) | {"policy_success": "half"}])
+    assert run_script(monkeypatch, *arguments, wrong) == 2
+    assert "b.jsonl row 0: column 'policy_success' holds 'half'; it must be a share" in capsys.readouterr().err
 
 
 def test_same_input_and_seed_give_the_same_bytes(monkeypatch, tmp_path, output):
@@ -204,13 +218,13 @@ def test_a_first_try_without_a_finished_part_is_in_nobodys_way(monkeypatch, tmp_
 
 SLOW_RUN = """
 import sys, time
-from luffy.data import prepare, work_folder
+from luffy.data import merge, prepare
 prepare.SHARD_ROWS = 5
-write = work_folder.WorkFolder.write
+write = merge.Shards.write
 def slow(*arguments):
     time.sleep(0.02)
     write(*arguments)
-work_folder.WorkFolder.write = slow
+merge.Shards.write = slow
 import runpy
 sys.argv[0] = "prepare_train.py"
 runpy.run_path("data/prepare_train.py", run_name="__main__")
@@ -242,16 +256,16 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path):
     generator, done, first = random.Random(7), 0, 0
     for _ in range(2):
         process = start(killed)
-        while process.poll() is None and len(list(partial.glob("shard-*.json"))) <= done:
+        while process.poll() is None and len(list(partial.glob("part-*.arrow"))) <= done:
             time.sleep(0.01)
         time.sleep(generator.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not killed.exists()
-        done = len(list(partial.glob("shard-*.json")))
+        done = len(list(partial.glob("part-*.arrow")))
         assert 0 < done < 40
-        first = first or (partial / "shard-000000.arrow").stat().st_mtime_ns
-        assert (partial / "shard-000000.arrow").stat().st_mtime_ns == first  # what is done is not done again
+        first = first or (partial / "part-000000.arrow").stat().st_mtime_ns
+        assert (partial / "part-000000.arrow").stat().st_mtime_ns == first  # what is done is not done again
     assert start(killed).wait() == 0
     assert killed.read_bytes() == whole.read_bytes()
     assert not partial.exists()
@@ -287,13 +301,13 @@ def test_a_file_is_replaced_as_a_whole_and_never_written_over(tmp_path):
 
 
 def test_two_runs_never_write_the_same_output(tmp_path):
-    from luffy.data.work_folder import WorkFolder
+    from luffy.data.merge import open_shards
     from luffy.errors import InputError
 
     with (
-        WorkFolder(tmp_path / "t.parquet", {}),
+        open_shards(tmp_path / "t.parquet", {}),
         pytest.raises(InputError, match="another run is writing"),
-        WorkFolder(tmp_path / "t.parquet", {}),
+        open_shards(tmp_path / "t.parquet", {}),
     ):
         pass
 

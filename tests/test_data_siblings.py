@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import ROOT, read_rows, run_script, trace, write_lines
 
-from luffy.data.benchmark_sources import SOURCES
+from luffy.benchmarks.prepare import PREPARED
 from luffy.data.check import check_training_file
 from luffy.data.schema import arrow_schema
-from luffy.tiny.tokenizer import build_tokenizer
+from miniature.tokenizer import build_tokenizer
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 
@@ -102,7 +102,7 @@ def local_copy(folder: Path, name: str, count: int) -> Path:
 
 
 def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
-    copies = [f"{name}={local_copy(tmp_path, name, source.count)}" for name, source in SOURCES.items()]
+    copies = [f"{name}={local_copy(tmp_path, name, source.problems)}" for name, source in PREPARED.items()]
     folder = tmp_path / "out"
     assert run_script(monkeypatch, "prepare_eval.py", "--local", *copies, "--output-folder", folder) == 0
     files = {path.name: read_rows(path) for path in folder.iterdir()}
@@ -144,7 +144,7 @@ def test_the_nine_benchmarks_from_local_copies(monkeypatch, tmp_path):
     ],
 )
 def test_a_row_without_question_or_answer_is_no_row_of_a_benchmark(monkeypatch, tmp_path, capsys, name, change, message):
-    path = local_copy(tmp_path, name, SOURCES[name].count)
+    path = local_copy(tmp_path, name, PREPARED[name].problems)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     write_lines(path, [row | (change if number == 7 else {}) for number, row in enumerate(rows)])
     folder = tmp_path / "out"
@@ -156,7 +156,7 @@ def test_a_row_without_question_or_answer_is_no_row_of_a_benchmark(monkeypatch, 
 
 def test_the_validation_file_alone(monkeypatch, tmp_path):
     names = ("aime", "aime25", "amc")
-    copies = [f"{name}={local_copy(tmp_path, name, SOURCES[name].count)}" for name in names]
+    copies = [f"{name}={local_copy(tmp_path, name, PREPARED[name].problems)}" for name in names]
     arguments = ["--validation-only", "--local", *copies, "--output-folder", tmp_path / "out"]
     assert run_script(monkeypatch, "prepare_eval.py", *arguments) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["valid.parquet"]

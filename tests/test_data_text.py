@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 from data_sets import ROOT
 
-from luffy.data.benchmark_sources import SOURCES
+from luffy.benchmarks.prepare import PREPARED
+from luffy.data.faults import MEANINGS
 from luffy.data.lengths import TokenCounter
 from luffy.data.overlap import EvaluationPrompts
-from luffy.data.reasons import MEANINGS
-from luffy.data.schema import LAYOUTS
-from luffy.data.text_keys import normalised, prompt_key
-from luffy.data.think_tags import think_tag_fault
-from luffy.tiny.tokenizer import build_tokenizer
-from luffy.traces import Trace, trace_tokens
+from luffy.data.schema import KINDS
+from luffy.data.text import normalised, prompt_key
+from luffy.traces import Trace, think_tag_fault, trace_tokens
+from miniature.tokenizer import build_tokenizer
 
 SAME = [
     ("Find $x$.", "find \\(x\\)"),
@@ -96,6 +95,6 @@ def test_batched_lengths_are_the_trainers_tokens():
 
 def test_the_page_on_data_names_every_reason_column_and_benchmark():
     page = (ROOT / "docs" / "data.md").read_text()
-    columns = [column.name for layout in LAYOUTS.values() for column in layout]
-    for name in (*MEANINGS, *columns, *SOURCES, *(source.hub for source in SOURCES.values())):
+    columns = [column.name for layout in KINDS.values() for column in layout]
+    for name in (*MEANINGS, *columns, *PREPARED, *(source.hub for source in PREPARED.values())):
         assert name in page, name

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from luffy.benchmarks import BENCHMARKS, Benchmark, benchmark
-from luffy.data.benchmark_sources import GPQA_REQUEST, SOURCES
+from luffy.benchmarks import BENCHMARKS, GPQA_REQUEST, Benchmark, benchmark, benchmark_kind
+from luffy.benchmarks.prepare import PREPARED
 from luffy.errors import InputError
-from luffy.evaluation.problems import describe, load_problems
+from luffy.evaluation.prompts import describe, load_problems
 from luffy.rewards import kind_for
 
 REAL = Path(os.environ.get("LUFFY_BENCHMARKS", Path(__file__).resolve().parents[2] / "shared" / "benchmarks"))
@@ -130,9 +130,23 @@ def test_groups_and_kinds_of_the_papers_benchmarks():
     assert benchmark("my_set", problems=3).title == "my_set" and benchmark("my_set", problems=3).group == "other"
 
 
-def test_sizes_and_repeats_are_those_of_the_sources():
-    sizes = {b.name: (b.problems, b.samples) for b in BENCHMARKS if b.group != "other"}
-    assert {name: (source.count, source.repeats) for name, source in SOURCES.items()} == sizes
+def test_sizes_and_samples_of_the_nine_that_are_prepared():
+    assert {name: (entry.problems, entry.samples) for name, entry in PREPARED.items()} == {
+        "aime": (30, 32), "aime25": (30, 32), "amc": (83, 32), "math": (500, 1), "minerva": (272, 1), "olympiad_bench": (675, 1),
+        "arc_c": (1172, 1), "gpqa": (198, 1), "mmlu_pro": (12032, 1),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("math", "math MATH-500 aime AIME2024 amc minerva_math olympiad"),
+        ("choice", "ARC-E arc_easy leaderboard_arc_challenge allenai/ai2_arc gpqa_mine leaderboard_gpqa mmlu mmlu_stem MMLU-Pro"),
+        (None, "openr1 numina gsm8k algebra mmath"),
+    ],
+)
+def test_kinds_of_sources(kind, names):
+    assert {benchmark_kind(name) for name in names.split()} == {kind}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +210,7 @@ def test_the_real_sets_are_recognised(name, expected):
 
 def test_gpqa_asks_for_the_letter_as_published():
     row = {"Question": "Which?", "Correct Answer": "w", **{f"Incorrect Answer {i}": str(i) for i in (1, 2, 3)}}
-    question, gold = SOURCES["gpqa"].read(row, "0-0")
+    question, gold = PREPARED["gpqa"].read(*row.values(), seed="0-0")
     assert question.startswith(
         "Answer the following multiple choice question. The last line of your response should be of the following format: "
         "'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\nWhich?\n\nA) "
@@ -224,9 +238,8 @@ def test_prompts_are_the_originals_to_the_letter(name, letters, expected):
 def _put_together(name: str, question: str, options: list[str], right: int) -> tuple[str, str]:
     if name == "arc_c":
         choices = {"text": options, "label": list("ABCDE")[: len(options)]}
-        return SOURCES[name].read({"question": question, "choices": choices, "answerKey": "ABCDE"[right]}, "")
+        return PREPARED[name].read(question, choices, "ABCDE"[right], seed="")
     seed = next(str(seed) for seed in range(1000) if random.Random(str(seed)).sample(range(4), 4).index(0) == right)
     order = random.Random(seed).sample(range(4), 4)
     source = [options[order.index(place)] for place in range(4)]
-    row = {"Question": question, "Correct Answer": source[0], **{f"Incorrect Answer {i}": source[i] for i in (1, 2, 3)}}
-    return SOURCES[name].read(row, seed)
+    return PREPARED[name].read(question, *source, seed=seed)

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from luffy.errors import InputError
-from luffy.evaluation.engine import Sampling
-from luffy.evaluation.infer import answer
-from luffy.evaluation.templates import TEMPLATES
-from luffy.tiny.tokenizer import build_tokenizer
+from luffy.evaluation.engine import EngineOptions
+from luffy.evaluation.evaluate import Question, answer
+from luffy.evaluation.prompts import TEMPLATES
+from miniature.tokenizer import build_tokenizer
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "eval_scripts"
 
@@ -98,7 +98,7 @@ def test_prompts_without_room_are_counted_and_need_no_engine(monkeypatch, capsys
 
 def test_a_question_without_room(model):
     with pytest.raises(InputError, match="the model's context is 5"):
-        next(answer("What?", model_path=str(model), sampling=Sampling(), max_model_len=5))
+        next(answer(Question(question="What?", model_path=str(model), engine=EngineOptions(max_model_len=5))))
 
 
 @pytest.mark.slow

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from luffy.command_line import parse
 from luffy.errors import InputError
-from luffy.evaluation import flags
-from luffy.evaluation.engine import Sampling
-from luffy.evaluation.job import Evaluation
+from luffy.evaluation.engine import EngineOptions, Sampling
+from luffy.evaluation.evaluate import Evaluation, evaluate
 from luffy.evaluation.scoring import Scoring
 
 REQUIRED = ["--model_path", "M", "--input_file", "F", "--output_file", "O"]
 
 
 def read(*more: str) -> Evaluation:
-    return flags.read_evaluation(flags.generation_parser().parse_args([*REQUIRED, *more]))
+    return parse(Evaluation, [*REQUIRED, *more])
 
 
 def test_the_defaults_are_the_papers():
@@ -41,10 +41,7 @@ def test_the_defaults_are_the_papers():
         ("--force_generate False", "overwrite", False),
         ("--overwrite", "overwrite", True),
         ("--output_eval e.json", "output_eval", Path("e.json")),
-        ("--tensor_parallel_size 2", "tensor_parallel_size", 2),
         ("--data_parallel_size 4", "data_parallel_size", 4),
-        ("--max_model_len 100", "max_model_len", 100),
-        ("--enforce_eager", "enforce_eager", True),
         ("--seed 3", "seed", 3),
     ],
 )
@@ -59,6 +56,7 @@ def test_each_flag(words, field, expected):
         ("--any_true True", "any_true", True),
         ("--add_think_before_answer True", "add_think_before_answer", True),
         ("--no_split_think True", "thought_gate", "off"),
+        ("--no_split_think --thought_gate on", "thought_gate", "off"),  # as the released script's flag always was
         ("--thought_gate on", "thought_gate", "on"),
         ("--workers 3", "workers", 3),
         ("--time_limit 2.5", "time_limit", 2.5),
@@ -66,8 +64,12 @@ def test_each_flag(words, field, expected):
 )
 def test_each_scoring_flag(words, field, expected):
     assert getattr(read(*words.split()).scoring, field) == expected
-    scoring = flags.read_scoring(flags.score_parser().parse_args(["--input_file", "F", *words.split()]))
-    assert getattr(scoring, field) == expected
+    assert getattr(parse(Scoring, words.split()), field) == expected
+
+
+def test_engine_flags():
+    engine = read("--tensor_parallel_size", "2", "--max_model_len", "100", "--enforce_eager", "--dtype", "float32").engine
+    assert engine == EngineOptions(tensor_parallel_size=2, max_model_len=100, enforce_eager=True, dtype="float32")
 
 
 def test_sampling_flags():
@@ -89,7 +91,6 @@ def test_the_parser_refuses(words, capsys):
 
 
 def test_an_output_is_needed_unless_only_a_prompt_is_shown():
-    short = REQUIRED[:4]
     with pytest.raises(InputError, match="--output_file is missing"):
-        flags.read_evaluation(flags.generation_parser().parse_args(short))
-    assert flags.read_evaluation(flags.generation_parser().parse_args([*short, "--show-prompt"]))
+        evaluate(parse(Evaluation, REQUIRED[:4]))
+    assert parse(Evaluation, [*REQUIRED[:4], "--show-prompt"]).show_prompt

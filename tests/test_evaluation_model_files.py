@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from luffy.errors import InputError
-from luffy.evaluation.model_files import find_model, load_tokenizer
+from luffy.models import find_model, load_tokenizer
 
 CONFIG = {"num_attention_heads": 4, "max_position_embeddings": 512, "dtype": "float32"}
 
@@ -46,13 +46,13 @@ def test_the_fingerprint_is_the_contents_wherever_they_lie(tmp_path):
 
 @pytest.mark.parametrize("name", ["/no/such/model", "./model", "a/b/c", "model"])
 def test_a_missing_folder(name):
-    with pytest.raises(InputError, match=f"model '{name}': no such folder; --model_path takes a folder"):
+    with pytest.raises(InputError, match=f"model '{name}': no such folder; give a folder"):
         find_model(name)
 
 
 def test_a_hub_name_that_cannot_be_found(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="neither a folder nor found on the Hub"):
+    with pytest.raises(InputError, match="cannot be downloaded: the Hugging Face Hub is out of reach; give a folder"):
         find_model("nobody-at-all/no-such-model")
 
 
@@ -71,7 +71,7 @@ def test_an_unmerged_checkpoint_is_explained(tmp_path):
 def test_a_model_without_a_tokenizer(tmp_path):
     model = find_model(str(make(tmp_path / "m", {**CONFIG, "model_type": "qwen2"})))
     with pytest.raises(InputError, match="has no tokenizer .*copy the base model's there"):
-        load_tokenizer(model)
+        load_tokenizer(model.folder, named="--model_path m", chat=False)
     (tmp_path / "m" / "tokenizer.json").write_text("nonsense")
     with pytest.raises(InputError, match="tokenizer cannot be loaded"):
-        load_tokenizer(model)
+        load_tokenizer(model.folder, named="--model_path m", chat=False)

@@ -9,16 +9,13 @@ import numpy as np
 import pytest
 
 from luffy import figures
-from luffy.benchmarks import BENCHMARKS
+from luffy.benchmarks import BENCHMARKS, PUBLISHED
 from luffy.errors import InputError
-from luffy.evaluation import report
 from luffy.evaluation.manifest import GENERATION, claim
-from luffy.evaluation.result_plots import plot_pass_over_temperature
+from luffy.evaluation.report import ReportRequest, plot_pass_over_temperature, shaping_curves, write_report
 from luffy.evaluation.results import merge, read_result
-from luffy.evaluation.shaping_plot import shaping_curves
-from luffy.evaluation.tables import make_tables
-from luffy.evaluation.training_plot import plot_training, read_metrics
-from luffy.evaluation.write_report import ReportRequest, write_report
+from luffy.evaluation.tables import make_tables, to_csv, to_json, to_markdown
+from luffy.training_report import Curve, curve, plot_runs, read_metrics
 
 
 def write_result(path: Path, verdicts: dict[str, list[list[bool]]], temperature: float | None = None) -> Path:
@@ -63,7 +60,7 @@ def test_cells_by_hand(result):
 
 
 def test_markdown_has_a_row_a_model_and_a_column_a_benchmark(result):
-    lines = report.to_markdown(make_tables([result])).splitlines()
+    lines = to_markdown(make_tables([result])).splitlines()
     assert lines[0] == "## In-distribution"
     assert lines[2] == "| Model | AIME 2024 | MATH-500 | Avg. |"
     assert lines[4].startswith("| luffy | 12.5 [") and "] (2 of 30 problems) | 75.0 [30.1, 95.4] (4 of 500 problems) | 43.8 [" in lines[4]
@@ -72,13 +69,13 @@ def test_markdown_has_a_row_a_model_and_a_column_a_benchmark(result):
 
 def test_a_model_without_a_benchmark_says_how_many_its_average_has(result, tmp_path):
     other = read_result(write_result(tmp_path / "half.jsonl", {"math500": [[True]] * 500}))
-    text = report.to_markdown(make_tables([result, other]))
+    text = to_markdown(make_tables([result, other]))
     assert "| half | – | 100.0 [99.2, 100.0] | 100.0 [99.2, 100.0] (1 of 2) |" in text
 
 
 def test_csv_and_json_hold_the_same_numbers(result):
     tables = make_tables([result])
-    rows = list(csv.DictReader(io.StringIO(report.to_csv(tables))))
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables))))
     assert [(row["benchmark"], row["accuracy"], row["samples"], row["pass_at_k"]) for row in rows] == [
         ("aime", "12.50", "8", "50.00"),
         ("math", "75.00", "4", "75.00"),
@@ -86,18 +83,17 @@ def test_csv_and_json_hold_the_same_numbers(result):
         ("arc_c", "50.00", "2", "50.00"),
         ("average", "50.00", "", ""),
     ]
-    loaded = json.loads(report.to_json(tables))
+    loaded = json.loads(to_json(tables))
     assert loaded[0]["rows"][0]["cells"]["aime"]["pass_at"]["4"]["value"] == 50.0
 
 
 def test_published_averages_are_the_means_of_their_rows():
-    data = report.published_rows()
-    assert data["benchmarks"] == [benchmark.name for benchmark in BENCHMARKS if benchmark.group != "other"]
     checked = 0
-    for row in data["rows"]:
-        for scores, average in ((row["scores"][:6], row["average"]), (row["scores"][6:], row["average_out"])):
-            if None not in scores:
-                assert np.mean(scores) == pytest.approx(average, abs=0.06), row["name"]
+    for place, row in enumerate(PUBLISHED):
+        for group, average in (("in-distribution", row.average), ("out-of-distribution", row.average_out)):
+            scores = [entry.published[place : place + 1] for entry in BENCHMARKS if entry.group == group]
+            if all(scores):
+                assert np.mean(scores) == pytest.approx(average, abs=0.06), row.name
                 checked += 1
     assert checked == 19
 
@@ -105,11 +101,11 @@ def test_published_averages_are_the_means_of_their_rows():
 def test_published_rows_beside_a_model(tmp_path):
     whole = {b.name: [[True, False]] * b.problems for b in BENCHMARKS if b.group == "in-distribution"}
     tables = make_tables([read_result(write_result(tmp_path / "m.jsonl", whole))])
-    text = report.to_markdown(tables, published=True)
+    text = to_markdown(tables, published=True)
     assert "| *LUFFY (v5)* | 29.4 | 23.1 | 65.6 | 87.6 | 37.5 | 57.2 | 50.1 |" in text
     assert "| *SFT (v5)* | – | – | – | – | – | – | 44.1 |" in text
     part = make_tables([read_result(write_result(tmp_path / "p.jsonl", {"aime24": [[True]], "math500": [[True]]}))])
-    text = report.to_markdown(part, published=True)
+    text = to_markdown(part, published=True)
     assert "| *LUFFY (v1)* | 29.5 | 88.4 | 59.0 |" in text  # the mean of these two, not of all six
     assert "SFT (v5)" not in text
 
@@ -176,12 +172,17 @@ def test_training_curves_are_of_the_rollouts_and_named_after_the_runs_folder(tmp
 def test_metrics_are_read_by_name(tmp_path):
     path = tmp_path / "run.jsonl"
     path.write_text('{"step": 1, "a": 2, "b": NaN, "c": "text"}\n{"step": 3, "data": {"a": 0.5}}\n')
-    assert read_metrics(path) == {"a": [(1.0, 2.0), (3.0, 0.5)]}
+    assert curve(read_metrics(path), "a") == Curve(name="a", steps=(1, 3), values=(2.0, 0.5))
+    path.write_text('{"step": "10", "a": null}\n{"step": 2.0, "a": 1.5}\n{"step": 3, "a": "x"}\n')  # of other loggers
+    assert curve(read_metrics(path), "a") == Curve(name="a", steps=(2,), values=(1.5,))
+    assert [record["step"] for record in read_metrics(path)] == [2, 3, 10]
     path.write_text('{"step": 1}\n[]\n')
     with pytest.raises(InputError, match="line 2 is not a JSON object with 'step'"):
         read_metrics(path)
     with pytest.raises(InputError, match="none of on_policy/entropy, actor/entropy"):
-        plot_training({"r": {"x": [(0, 1)]}}, tmp_path / "t")
+        plot_runs({"r": [{"step": 0, "data": {"x": 1, "actor/entropy": float("nan")}}]}, tmp_path / "t")
+    path.write_text('{"step": 1, "data": {"a": 1}}\n{"step": 2, "da')
+    assert read_metrics(path) == [{"step": 1, "data": {"a": 1}}]
 
 
 def test_shaping_curves_against_their_closed_forms():
@@ -202,7 +203,7 @@ def test_shaping_curves_against_their_closed_forms():
     [
         ({}, "nothing to report"),
         ({"results": [Path("absent.jsonl")]}, "absent.jsonl: no such file"),
-        ({"metrics": [Path("absent.jsonl")]}, "absent.jsonl: no such file; --metrics"),
+        ({"metrics": [Path("absent.jsonl")]}, "absent.jsonl: no such file; give a JSON-lines file"),
         ({"metrics": [Path("a"), Path("b")], "metrics_names": ["x"]}, "--metrics_names gives 1 names for 2 files"),
         ({"shaping": True, "gamma": [0.1, -1]}, "--gamma -1: must be above 0"),
     ],

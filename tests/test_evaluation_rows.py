@@ -6,15 +6,12 @@ from pathlib import Path
 import pytest
 
 from luffy.errors import InputError
-from luffy.evaluation import report
-from luffy.evaluation.evaluate import score
 from luffy.evaluation.manifest import GENERATION, PLAN, claim, note, note_environment, read_manifest
-from luffy.evaluation.result_plots import plot_lengths, plot_pass_at_k
+from luffy.evaluation.report import ReportRequest, plot_lengths, plot_pass_at_k, write_report
 from luffy.evaluation.results import merge, read_result
-from luffy.evaluation.sample_log import read_rows
-from luffy.evaluation.scoring import Scoring
-from luffy.evaluation.tables import make_tables
-from luffy.evaluation.write_report import ReportRequest, write_report
+from luffy.evaluation.samples import read_rows
+from luffy.evaluation.scoring import Scoring, score
+from luffy.evaluation.tables import make_tables, to_csv, to_markdown
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 
@@ -93,7 +90,7 @@ def test_what_is_not_there_is_not_known_and_not_nothing(tmp_path, name):
     cell = table.rows[0].cells["math"]
     assert cell.accuracy.value == 100.0
     assert (cell.truncated is None, cell.unanswered is None) == (name == "finish_reason", name == "answer")
-    assert ("| – |" in report.to_markdown([table])) == (name in ("finish_reason", "answer"))
+    assert ("| – |" in to_markdown([table])) == (name in ("finish_reason", "answer"))
 
 
 def test_a_figure_without_any_lengths_is_not_drawn(tmp_path):
@@ -262,10 +259,10 @@ def test_a_broken_off_run_says_how_much_is_there(tmp_path):
     path = result_of(tmp_path / "r.jsonl", model="M", rows=[{**SCORED, "benchmark": "mine", "problem": p} for p in range(5)])
     note(path, PLAN, {"mine": {"problems": 12, "samples": 12, "of": 40}, "later": {"problems": 3, "samples": 6, "of": 3}})
     result = read_result(path)
-    text = report.to_markdown(make_tables([result]))
+    text = to_markdown(make_tables([result]))
     assert "| r | 100.0 [56.6, 100.0] (5 of 12 samples, 5 of 40 problems) | 100.0 [56.6, 100.0] (incomplete) |" in text
     assert "| r | mine | 5 of 40 | 5 of 12 |" in text and "* r, later: 0 of 6 samples" in text
-    assert report.to_csv(make_tables([result])).splitlines()[1].endswith(",12,40")
+    assert to_csv(make_tables([result])).splitlines()[1].endswith(",12,40")
     assert plot_lengths([result], tmp_path / "lengths")
     assert "(5 of 18 samples, 5 of 40 problems)" in (tmp_path / "lengths.svg").read_text()
 
@@ -274,29 +271,29 @@ def test_scores_behind_their_samples_are_incomplete_without_a_manifest(tmp_path)
     rows = [{**GENERATED, "benchmark": "mine", "problem": p} for p in range(12)]
     write(tmp_path / "r.decoded.jsonl", rows)
     path = write(tmp_path / "r.jsonl", [{**row, "correct": True} for row in rows[:5]])
-    assert "(5 of 12 samples)" in report.to_markdown(make_tables([read_result(path)]))
+    assert "(5 of 12 samples)" in to_markdown(make_tables([read_result(path)]))
 
 
 def test_what_differs_from_the_published_numbers_is_said(tmp_path):
     rows = [{**SCORED, "benchmark": "gpqa_diamond", "problem": p} for p in range(198)]
     rows += [{**SCORED, "benchmark": "math", "problem": p} for p in range(500)]
     path = result_of(tmp_path / "r.jsonl", model="M", temperature=1.0, top_p=1.0, max_tokens=1024, rows=rows)
-    text = report.to_markdown(make_tables([read_result(path)]), published=True)
+    text = to_markdown(make_tables([read_result(path)]), published=True)
     assert "* r, MATH-500: temperature 1.0 (published: 0.6)" in text and "* r, MATH-500: max_tokens 1024 (published: 8192)" in text
     assert "* r, GPQA-diamond: a prompt that does not ask for 'ANSWER: $LETTER'" in text and "top_p 1.0 (" not in text
-    assert "Not comparable" not in report.to_markdown(make_tables([read_result(path)]))
+    assert "Not comparable" not in to_markdown(make_tables([read_result(path)]))
     for row in rows[:198]:
         row["prompt"] = "... 'ANSWER: $LETTER' (without quotes) ..."
     same = result_of(tmp_path / "s.jsonl", model="M", temperature=0.6, top_p=1.0, max_tokens=8192, rows=rows)
-    assert "Not comparable" not in report.to_markdown(make_tables([read_result(same)]), published=True)
+    assert "Not comparable" not in to_markdown(make_tables([read_result(same)]), published=True)
     part = result_of(tmp_path / "p.jsonl", rows=rows[:100])
-    text = report.to_markdown(make_tables([read_result(part)]), published=True)
+    text = to_markdown(make_tables([read_result(part)]), published=True)
     assert "* p, GPQA-diamond: 100 of 198 problems" in text and "no manifest says how it was sampled" in text
 
 
 def test_an_own_set_with_a_shared_name_is_not_the_benchmark(tmp_path):
     rows = [{**SCORED, "benchmark": "math", "problem": p} for p in range(40)]
-    text = report.to_markdown(make_tables([read_result(write(tmp_path / "r.jsonl", rows))]), published=True)
+    text = to_markdown(make_tables([read_result(write(tmp_path / "r.jsonl", rows))]), published=True)
     assert "| Model | math | Avg. |" in text and "## Other" in text
     assert "math is not MATH-500, which has 500 problems" in text and "None of these benchmarks has published numbers." in text
 
@@ -322,7 +319,7 @@ def test_a_manifest_of_another_program_is_named(tmp_path, content):
 
 def test_names_with_signs_of_markdown_and_mathematics(tmp_path):
     result = read_result(write(tmp_path / "r.jsonl", [{**SCORED, "benchmark": "a|b"}]), name="$\\frac$|x_1")
-    assert "| $\\frac$\\|x_1 | 100.0" in report.to_markdown(make_tables([result]))
+    assert "| $\\frac$\\|x_1 | 100.0" in to_markdown(make_tables([result]))
     assert plot_lengths([result], tmp_path / "lengths") and "$\\frac$|x_1" in (tmp_path / "lengths.svg").read_text()
 
 
@@ -333,5 +330,6 @@ def test_half_a_character_and_a_manifest_that_is_odd_are_no_traceback(tmp_path):
 
 
 def test_a_folder_is_no_result(tmp_path):
-    with pytest.raises(InputError, match="is a folder; give the JSONL files in it"):
-        read_result(tmp_path)
+    for folder in (tmp_path, "."):
+        with pytest.raises(InputError, match="is a folder; give the JSONL files in it"):
+            read_result(folder)

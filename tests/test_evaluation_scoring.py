@@ -7,9 +7,8 @@ import pytest
 
 from luffy.errors import InputError
 from luffy.evaluation import manifest
-from luffy.evaluation.evaluate import score
-from luffy.evaluation.sample_log import SampleLog, read_rows
-from luffy.evaluation.scoring import Scoring
+from luffy.evaluation.samples import SampleLog, read_rows
+from luffy.evaluation.scoring import Scoring, score
 
 pytestmark = pytest.mark.usefixtures("shared_grader")
 

@@ -97,31 +97,42 @@ def test_other_parameters_are_refused_and_nothing_is_lost(unbroken, inputs):
     assert contents(unbroken) == before
 
 
-def test_killed_three_times_a_run_ends_as_if_unbroken(unbroken, inputs, tmp_path):
+def killed(inputs: list[object], output: Path, times: int) -> int:
+    """Kill a run at random moments, each later than the one before.
+
+    Returns:
+        The samples that the last kill left; all of them where a kill came too late, after the run's end.
+    """
     moments = random.Random(int.from_bytes(os.urandom(4), "big"))
-    decoded, command = tmp_path / "m.decoded.jsonl", ["--output_file", tmp_path / "m.jsonl", *FLAGS]
-    survived = 0
-    for _ in range(3):
+    decoded, survived = output.with_suffix(".decoded.jsonl"), 0
+    for _ in range(times):
         target = moments.randrange(survived + 1, survived + 40)
-        process = start("generate_vllm.py", *inputs, *command)
+        process = start("generate_vllm.py", *inputs, "--output_file", output, *FLAGS)
         while not (decoded.exists() and decoded.read_bytes().count(b"\n") >= target):
             assert process.poll() is None, process.communicate()[1][-3000:]
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         survived = decoded.read_bytes().count(b"\n")
-        assert survived < PROBLEMS * SAMPLES, "the run was over before it was killed"
+        if survived >= PROBLEMS * SAMPLES - 40:
+            return PROBLEMS * SAMPLES
+    return survived
+
+
+def test_killed_twice_and_ended_by_two_engines_a_run_is_as_if_unbroken(unbroken, inputs, tmp_path):
+    for attempt in range(5):  # samples come in bursts: on a busy machine all of them can be there before the kill is sent
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        if (survived := killed(inputs, folder / "m.jsonl", times=2)) < PROBLEMS * SAMPLES:
+            break
+    else:
+        pytest.fail("five times the run was over before it was killed twice")
+    decoded = folder / "m.decoded.jsonl"
     decoded.write_bytes(decoded.read_bytes() + b'{"benchmark": "luffy_ti')  # a line torn by the kill
-    _, log = run("generate_vllm.py", *inputs, *command)
+    _, log = run("generate_vllm.py", *inputs, "--output_file", folder / "m.jsonl", *FLAGS, "--data_parallel_size", "2")
     assert f"{survived} of {PROBLEMS * SAMPLES} samples are there already" in log
-    assert contents(tmp_path) == contents(unbroken)
-
-
-def test_two_engines_draw_the_same_samples(unbroken, inputs, tmp_path):
-    command = ["--output_file", tmp_path / "m.jsonl", *FLAGS, "--data_parallel_size", "2"]
-    _, log = run("generate_vllm.py", *inputs, *command)
     assert "loading the model: 2 of it" in log
-    assert contents(tmp_path) == contents(unbroken)
+    assert contents(folder) == contents(unbroken)
 
 
 def test_greedy_samples_are_those_of_transformers(inputs, tiny_model_dir, tmp_path):

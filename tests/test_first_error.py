@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from luffy.first_error import errors, origin
-from luffy.rewards.verdict import Reason
-from luffy.rewards.why_zero import WHAT_TO_DO, why_zero
-from verl.mix_src.console import Progress
-from verl.mix_src.failure import what_failed
-from verl.mix_src.lifecycle import Watch
+from luffy.rewards.verdict import WHAT_TO_DO, Reason, why_zero
+from luffy.safety import SafetyConfig
+from verl.mix_src.run.console import Progress
+from verl.mix_src.run.failure import errors, origin, what_failed
+from verl.mix_src.run.processes import Watch
 
 RAY = "\x1b[36m({} pid={})\x1b[0m {}\n"
 NO_ROOM = [
@@ -140,3 +139,24 @@ def test_the_console_says_it_first_and_when_it_changes(tmp_path: Path):
     assert [line.split("] ")[1].split(":")[0] for line in said] == ["step 2", "step 4"]
     assert "truncated .90, wrong .10" in said[0] and "no answer found .70" in said[1]
     assert "training:  83%" in console.getvalue() and "5/6" in console.getvalue() and "\r" not in console.getvalue()
+
+
+def test_the_console_goes_on_over_a_metric_that_is_no_number(tmp_path: Path):
+    """veRL writes NaN and infinity as null."""
+    file, console = tmp_path / "metrics.jsonl", io.StringIO()
+    bad = '"on_policy/entropy": null, "actor/ppo_kl": null, "off_policy/probability": null, "actor/loss": null'
+    with Progress(console, file, 4, Watch(), safety=SafetyConfig(alarm_steps=3)):
+        file.write_text(f'{{"step": 1, "data": {{"on_policy/reward": null, {bad}}}}}\n')
+        with file.open("a") as lines:
+            lines.writelines(f'{{"step": {step}, "data": {{"on_policy/reward": 0.0, {bad}}}}}\n' for step in (2, 3, 4))
+    assert "4/4" in console.getvalue() and "step 4: for 3 steps no rollout earns a reward" in console.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["verl.mix_src.run.checkpoints.CheckpointFailed", "verl.mix_src.run.failure.BadNumbers"])
+def test_the_projects_last_word_is_the_line(kind: str, tmp_path: Path) -> None:
+    """Whatever other parts have written; but not where a part was lost first."""
+    log = tmp_path / "log"
+    log.write_text("".join(NO_ROOM))
+    text = 'ray::MixTaskRunner.run() (pid=3, ip=127.0.0.1)\n  File "trainer.py", line 1, in f\n' + f"{kind}: checkpoint of step 3: full"
+    assert what_failed(log, 0, None, RuntimeError(text)) == "checkpoint of step 3: full"
+    assert what_failed(log, 0, "an actor worker (FSDP) ended", RuntimeError(text)).startswith("first an actor worker (FSDP) ended")

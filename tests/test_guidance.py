@@ -147,6 +147,23 @@ def test_the_seed_matters():
     assert ratios(first) != ratios(second)
 
 
+def test_a_stored_success_rate_withholds_demonstrations():
+    """Below the bound and where nothing is known they are given; at the bound and above they are not, before anything is generated."""
+    config = GuidanceConfig(n_demonstrations=2, policy_success_below=0.5)
+    given = {
+        share: [
+            demonstration_for_row(config, (R1,), row=row, group_size=3, step=1, prompt_key="p", policy_success=share) is not None
+            for row in range(3)
+        ]
+        for share in (None, 0.0, 0.49, 0.5, 1.0)
+    }
+    assert given == {None: [True, True, False], 0.0: [True, True, False], 0.49: [True, True, False], 0.5: [False] * 3, 1.0: [False] * 3}
+    nan = demonstration_for_row(config, (R1,), row=0, group_size=3, step=1, prompt_key="p", policy_success=float("nan"))
+    assert nan is not None  # a null of the column, as pandas reads it
+    always = demonstration_for_row(GuidanceConfig(), (R1,), row=0, group_size=3, step=1, prompt_key="p", policy_success=1.0)
+    assert always is not None
+
+
 def test_guidance_on_demand():
     """Group a fails (on-policy mean 0), b is at 1/2, c has no on-policy row; the demonstrations' own rewards are
     not asked."""
@@ -176,6 +193,8 @@ def test_guidance_on_demand():
         ({"sampling_ratio": 1.5}, "sampling_ratio is 1.5"),
         ({"on_demand_below": 0.5, "n_demonstrations": -1}, "on_demand_below needs"),
         ({"on_demand_below": 0.5, "n_demonstrations": 0}, "on_demand_below needs"),
+        ({"policy_success_below": 0.0}, "policy_success_below is 0.0"),
+        ({"policy_success_below": 0.5, "n_demonstrations": 0}, "policy_success_below needs demonstrations"),
     ],
 )
 def test_config_mistakes_are_named(settings, message):
@@ -191,3 +210,14 @@ def test_group_size():
     with pytest.raises(InputError, match="a group has 1 rows"):
         rows(GuidanceConfig(n_demonstrations=2), group_size=1)
     GuidanceConfig(n_demonstrations=-1).check_group_size(1)
+
+
+def test_demonstrations_may_replace_the_rollouts_of_a_group():
+    """HPT's gate: a (none right) keeps its demonstration alone, b (one right) its rollouts alone, c has no demonstration to keep."""
+    rewards = torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 0])
+    groups = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
+    off_policy = torch.tensor([True, False, False, True, False, False, False, False])
+    kept = guided_rows(rewards, groups, off_policy, 0.01, replaces=True)
+    assert kept.tolist() == [True, False, False, False, True, True, True, True]
+    assert guided_rows(rewards, groups, off_policy, -1.0, replaces=True).tolist() == (~off_policy).tolist()  # g = -1: on-policy RL
+    assert guided_rows(rewards, groups, off_policy, 2.0, replaces=True).tolist() == [True, False, False, True, False, False, True, True]

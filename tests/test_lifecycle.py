@@ -14,10 +14,9 @@ import psutil
 import pytest
 
 from luffy.errors import InputError
-from verl.mix_src import shared_memory
-from verl.mix_src.lifecycle import supervised
-from verl.mix_src.parts import PLACES, parts
-from verl.mix_src.run_identity import RUN_NAME, folder_of_its_own, new_run_name, own_socket, remove_sockets
+from verl.mix_src.run.folder import folder_of_its_own
+from verl.mix_src.run.processes import RUN_NAME, SHARED_MEMORY, new_run_name, own_socket, parts, remove_sockets, supervised
+from verl.mix_src.upstream import PLACES
 
 NOBODY = 65534
 DRIVER = Path(__file__).parent / "watched_run.py"
@@ -33,6 +32,7 @@ def watched() -> dict[str, str]:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 def test_helpers_that_end_are_no_loss(watched: dict[str, str]) -> None:
     assert int(watched["children that had a part's title"]) > 100
     assert watched["failure after they ended"] == "None"
@@ -41,6 +41,7 @@ def test_helpers_that_end_are_no_loss(watched: dict[str, str]) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.alone
 def test_lost_engine_is_noticed(watched: dict[str, str]) -> None:
     assert watched["failure after the engine was killed"] == "a rollout engine (vLLM) ended"
     assert float(watched["seconds until the interrupt"]) < NOTICED_WITHIN_S
@@ -84,7 +85,7 @@ def test_every_place_but_the_top_is_a_part_itself() -> None:
 @pytest.fixture
 def files() -> dict[str, Path]:
     """Names in shared memory, gone after the test."""
-    found = {name: shared_memory.FOLDER / f"luffy-test-{uuid.uuid4().hex}" for name in ("own", "unused", "foreign", "before")}
+    found = {name: SHARED_MEMORY / f"luffy-test-{uuid.uuid4().hex}" for name in ("own", "unused", "foreign", "before")}
     yield found
     for file in found.values():
         file.unlink(missing_ok=True)

@@ -14,10 +14,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from luffy.chat_template import carry_system, open_thought
 from luffy.errors import InputError
-from luffy.long_context import LongContext, fetch_model, lengthen, prepare_model
-from luffy.tiny.tokenizer import build_tokenizer
+from luffy.long_context import LongContext, carry_system, lengthen, open_thought, prepare_model, source_folder
+from miniature.tokenizer import build_tokenizer
 
 SCRIPT = Path(__file__).parents[1] / "data" / "prepare_model.py"
 THINK = "<|im_start|>assistant\n<think>\n"
@@ -186,4 +185,4 @@ def test_command_line(source, tmp_path):
 
 def test_neither_folder_nor_name(tmp_path):
     with pytest.raises(InputError, match="neither a folder nor"):
-        fetch_model(str(tmp_path / "absent"))
+        source_folder(str(tmp_path / "absent"))

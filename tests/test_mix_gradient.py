@@ -30,6 +30,10 @@ PACKED = ["actor_rollout_ref.model.use_remove_padding=true"]
 BY_TOKENS = [f"{ACTOR}.use_dynamic_bsz=true", f"{ROLLOUT}.log_prob_use_dynamic_bsz=true",
              f"{ACTOR}.ppo_max_token_len_per_gpu=130", f"{ROLLOUT}.log_prob_max_token_len_per_gpu=130"]  # fmt: skip
 
+OWN = [
+    f"luffy.objective.{key}" for key in ("policy_tokens=on_policy", "sft_rows=right", "sft_divisor=own_tokens", "entropy_divisor=own_rows")
+]
+
 
 def micro_batches_of(rows: int) -> list[str]:
     return [f"{ACTOR}.ppo_micro_batch_size_per_gpu={rows}"]
@@ -45,16 +49,18 @@ class Formula:
     off_policy_weight: float = 1.0
     sft: float = 0.0
     importance: bool = False
+    own: bool = False  # the policy stream is that of the rollouts, the SFT stream that of right demonstrations, each by its own tokens
 
     def overrides(self) -> list[str]:
         clip = [f"luffy.objective.clip_low={self.clip}", f"luffy.objective.clip_high={self.clip}"] if self.clip else []
         return [
             f"luffy.objective.aggregation={self.aggregation}",
             f"luffy.objective.constant_length={LENGTH}",
-            f"luffy.objective.gamma={GAMMA}",
+            f"luffy.objective.shaping.gamma={GAMMA}",
             f"luffy.objective.off_policy_weight={self.off_policy_weight}",
             f"luffy.objective.sft_coefficient={self.sft}",
             *clip,
+            *(OWN if self.own else []),
         ]
 
 
@@ -79,6 +85,7 @@ SPLITS = {
 }
 TOKEN_MEAN = Formula(aggregation="token_mean", alpha=0.05)
 IMITATION = Formula(off_policy_weight=0.0, sft=1.0)
+STREAMS = Formula(aggregation="token_mean", sft=0.5, own=True)
 CASES = {
     **{name: Case(split=split) for name, split in SPLITS.items()},
     "two mini-batches": Case(split=micro_batches_of(3), mini_batch=ROWS // 2, rate=0.1),
@@ -88,6 +95,9 @@ CASES = {
     "token mean, padding rows, packed by tokens": Case(split=SPLITS["packed by tokens"], formula=TOKEN_MEAN, padding=3),
     "SFT term": Case(split=micro_batches_of(2), formula=IMITATION),
     "SFT term, packed by tokens": Case(split=SPLITS["packed by tokens"], formula=IMITATION),
+    "own divisors": Case(split=micro_batches_of(2), formula=STREAMS),
+    "own divisors, padding rows, packed by tokens": Case(split=SPLITS["packed by tokens"], formula=STREAMS, padding=3),
+    "own divisors, two mini-batches": Case(split=micro_batches_of(1), formula=STREAMS, mini_batch=ROWS // 2, rate=0.1),
     "PPO clip": Case(split=micro_batches_of(2), formula=Formula(clip=0.2)),
     "rollout correction": Case(split=SPLITS["packed by tokens"], formula=Formula(importance=True)),
 }
@@ -146,6 +156,10 @@ def sums(model: Qwen2ForCausalLM, row: Row, formula: Formula) -> dict[str, torch
         "off_tokens": off.sum(),
         "p": (off * p).sum(),
         "shaped": (off * shaped).sum(),
+        "on_tokens": on.sum(),
+        "right_sft": -(off * row["row_correct"] * log_p).sum(),
+        "right_off_tokens": (off * row["row_correct"]).sum(),
+        "rows": counted.any().double(),
     }
 
 
@@ -157,7 +171,11 @@ def reference(model_folder: Path, rows: list[Row], case: Case) -> tuple[dict[str
         parts = [sums(model, row, formula) for row in rows[start : start + case.mini_batch]]
         total = {name: sum(part[name] for part in parts) for name in parts[0]}
         divisor = LENGTH if formula.aggregation == "constant" else total["tokens"]
-        loss = (total["on"] + total["off"] - formula.alpha * total["entropy"] + formula.sft * total["sft"]) / divisor
+        policy, entropy, imitation = total["on"] + total["off"], total["entropy"] / divisor, total["sft"] / divisor
+        if formula.own:
+            policy, divisor, entropy = total["on"], total["on_tokens"], total["entropy"] / total["rows"]
+            imitation = total["right_sft"] / total["right_off_tokens"]
+        loss = policy / divisor - formula.alpha * entropy + formula.sft * imitation
         model.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -165,10 +183,10 @@ def reference(model_folder: Path, rows: list[Row], case: Case) -> tuple[dict[str
                 weight -= case.rate * weight.grad
         metrics.append({
             names.LOSS: loss.item(),
-            names.POLICY_LOSS: ((total["on"] + total["off"]) / divisor).item(),
+            names.POLICY_LOSS: (policy / divisor).item(),
             names.ON_POLICY_LOSS: (total["on"] / divisor).item(),
-            names.OFF_POLICY_LOSS: (total["off"] / divisor).item(),
-            names.ENTROPY_LOSS: (total["entropy"] / divisor).item(),
+            names.OFF_POLICY_LOSS: 0.0 if formula.own else (total["off"] / divisor).item(),
+            names.ENTROPY_LOSS: entropy.item(),
             names.ENTROPY: (total["entropy"] / total["tokens"]).item(),
             names.OFF_POLICY_FRACTION: (total["off_tokens"] / total["tokens"]).item(),
             names.OFF_POLICY_RATIO: (total["p"] / total["off_tokens"]).item(),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_preflight import composed
 
-from verl.mix_src.preflight import needs as module
-from verl.mix_src.preflight.needs import GIB, needs
+from verl.mix_src.run.preflight import machine as module
+from verl.mix_src.run.preflight.machine import GIB, needs
 
 PARAMETERS = 7_600_000_000
 SMI = """#!/bin/sh
@@ -68,7 +68,7 @@ def test_memory_of_a_gpu(model: Path, gpus: None) -> None:
 def test_what_is_not_there_is_one_line(model: Path, gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = module.shutil.disk_usage("/")
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=100 * GIB))
-    lines = list(module._resources(paper(model, "trainer.n_gpus_per_node=2")))
+    lines = list(module.resources(paper(model, "trainer.n_gpus_per_node=2")))
     assert [line.partition(":")[0] for line in lines] == ["disk", "GPU memory"]
     assert "about 339.7 GiB needed (2 checkpoints and the best of 113.2), 100.0 GiB there" in lines[0]
     assert "trainer.default_local_dir" in lines[0] and "gpu_memory_utilization" in lines[1]

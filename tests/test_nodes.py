@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,9 +22,9 @@ from omegaconf import OmegaConf
 from ray._private.authentication_test_utils import reset_auth_token_state
 
 from luffy.errors import InputError
-from verl.mix_src import nodes
+from verl.mix_src.run import nodes
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 ROOT = Path(__file__).resolve().parent.parent
 DRIVER = Path(__file__).parent / "watched_cluster.py"
@@ -87,6 +88,20 @@ def cluster() -> Iterator[Cluster]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def open_head(cluster: Cluster) -> Iterator[str]:
+    """The address of another cluster, of one node, that asks for no token."""
+    folder = Path(tempfile.mkdtemp(prefix="luffy-open-", dir="/tmp"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    head = cluster.start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false", RAY_AUTH_MODE="disabled")
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        cluster.end(head)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def joined(cluster: Cluster, config, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The cluster, for this process as for a run: with its address and token, the mode left to the run."""
@@ -122,6 +137,34 @@ def config(tiny_example, tmp_path):
 def test_two_machines_that_are_ready(joined: Cluster, config, tmp_path: Path) -> None:
     assert len(nodes.check_cluster(config)) == 56  # Ray's id of a node in hexadecimal digits
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_cluster_that_asks_for_no_token_is_refused(joined: Cluster, config, tmp_path: Path) -> None:
+    assert nodes.asks_for_token(joined.environment["RAY_ADDRESS"])
+    with open_head(joined) as address, pytest.MonkeyPatch.context() as patch:  # of its own: undone before that of `joined`
+        assert not nodes.asks_for_token(address)
+        one = OmegaConf.merge(config, {"trainer": {"nnodes": 1}})
+        patch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(InputError, match=r"asks for no token, .*RAY_AUTH_MODE=token.*luffy\.safety\.open_cluster=true"):
+            nodes.check_cluster(one)
+        nodes.check_cluster(OmegaConf.merge(one, {"luffy": {"safety": {"open_cluster": True}}}))
+
+
+@pytest.mark.soak
+def test_training_in_a_cluster_that_asks_for_no_token(cluster: Cluster, tiny_example, tmp_path: Path) -> None:
+    """Refused without a word of the user's, and else as in any other."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "verl.mix_src.main_mix_ppo", *overrides(tiny_example, folder), "trainer.nnodes=1"]
+    with open_head(cluster) as address:
+        environment = {name: value for name, value in cluster.environment.items() if not name.startswith("RAY_AUTH")}
+        environment["RAY_ADDRESS"] = address
+        for extra, code in ([], 2), (["luffy.safety.open_cluster=true"], 0):
+            done = subprocess.run([*command, *extra], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+            assert done.returncode == code, done.stderr[-2000:]
+            assert ("asks for no token" in done.stderr) == (code == 2)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [1, 2]
+    assert all(record["data"]["off_policy/reward"] == 1.0 for record in records)
 
 
 def test_too_few_gpus(joined: Cluster, config) -> None:

@@ -30,7 +30,7 @@ def rows(seed: int = 0) -> dict[str, torch.Tensor]:
 
 def loss_and_gradient(batch: dict[str, torch.Tensor], config: ObjectiveConfig) -> tuple[float, torch.Tensor]:
     batch = {**batch, "log_prob": batch["log_prob"].clone().requires_grad_()}
-    loss = mixed_policy_loss(**batch, config=config).loss
+    loss = mixed_policy_loss(**batch, entropy_coefficient=0.001, config=config).loss
     loss.backward()
     return loss.item(), batch["log_prob"].grad.double().cpu()
 
@@ -38,7 +38,7 @@ def loss_and_gradient(batch: dict[str, torch.Tensor], config: ObjectiveConfig) -
 @pytest.mark.parametrize("aggregation", ["constant", "token_mean", "sequence_mean"])
 @pytest.mark.parametrize("clip", [None, 0.2])
 def test_cuda_under_autocast_equals_the_cpu_in_float64(aggregation: str, clip: float | None) -> None:
-    config = ObjectiveConfig(aggregation=aggregation, constant_length=T, clip_low=clip, clip_high=clip, entropy_coefficient=0.001)
+    config = ObjectiveConfig(aggregation=aggregation, constant_length=T, clip_low=clip, clip_high=clip)
     batch = rows()
     expected, gradient = loss_and_gradient(batch, config)
     on_gpu = {name: (each.float() if each.is_floating_point() else each).cuda() for name, each in batch.items()}
@@ -58,7 +58,7 @@ def test_forward_and_backward_of_a_whole_mini_batch() -> None:
     shape = (64, 8192)
     batch = {name: each.float().cuda() if each.is_floating_point() else each.cuda() for name, each in rows().items()}
     batch = {name: each.repeat(shape[0] // B, shape[1] // T) for name, each in batch.items()}
-    config = ObjectiveConfig(constant_length=shape[1], entropy_coefficient=0.001)
+    config = ObjectiveConfig(constant_length=shape[1])
     times = []
     for _ in range(20):
         torch.cuda.synchronize()
@@ -74,4 +74,4 @@ def test_forward_and_backward_of_a_whole_mini_batch() -> None:
 
 def loss_and_gradient_on_device(batch: dict[str, torch.Tensor], config: ObjectiveConfig) -> None:
     log_prob = batch["log_prob"].detach().clone().requires_grad_()
-    mixed_policy_loss(**{**batch, "log_prob": log_prob}, config=config).loss.backward()
+    mixed_policy_loss(**{**batch, "log_prob": log_prob}, entropy_coefficient=0.001, config=config).loss.backward()

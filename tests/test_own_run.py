@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,15 +18,16 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from luffy.data.row_lengths import measure_rows
+from luffy.data.lengths import measure_rows
 from luffy.errors import InputError
-from luffy.tiny.tokenizer import build_tokenizer
 from luffy.vllm_cpu import CPU_HEAD_SIZES
-from verl.mix_src import same_run, sft_preflight
-from verl.mix_src.held_out import make_definite, rows_held_out
-from verl.mix_src.preflight import inputs
-from verl.mix_src.preflight.lengths import check_sft
-from verl.mix_src.run_files import RunFiles
+from miniature.tokenizer import build_tokenizer
+from verl.mix_src.run import identity, preflight
+from verl.mix_src.run.checkpoints import STEP_METRICS, write_manifest, written_aside
+from verl.mix_src.run.data import make_definite, rows_held_out
+from verl.mix_src.run.folder import RunFiles
+from verl.mix_src.run.preflight import inputs
+from verl.mix_src.run.preflight.lengths import check_sft
 
 
 def tokens_of_prompt(text: str) -> int:
@@ -71,12 +76,20 @@ def data(tmp_path_factory) -> Path:
     return write_rows(path, ["p" * (50 + n) for n in range(40)], [["t" * (20 + n)] for n in range(40)])
 
 
-def composed(model: Path, data: Path, folder: Path, *overrides: str, config: str = "mix_ppo") -> DictConfig:
-    key, where = ("model.path", "verl.mix_src.config.sft") if config == "sft" else ("actor_rollout_ref.model.path", "verl.mix_src.config")
+@cache
+def files_of(name: str, where: str, *groups: str) -> DictConfig:
     with initialize_config_module(where, version_base=None):
-        return compose(config, overrides=[
-            "profile=cpu", f"{key}={model}", f"data.train_files={data}", f"trainer.default_local_dir={folder}", *overrides,
-        ])  # fmt: skip
+        return compose(name, overrides=["profile=cpu", *groups])
+
+
+def composed(model: Path, data: Path, folder: Path, *overrides: str, config: str = "mix_ppo") -> DictConfig:
+    """The config with overrides; files are read once for each choice of files, as that takes half a second."""
+    key, where = ("model.path", "verl.mix_src.config.sft") if config == "sft" else ("actor_rollout_ref.model.path", "verl.mix_src.config")
+    groups = [each for each in overrides if "." not in each.partition("=")[0]]
+    own = [f"{key}={model}", f"data.train_files={data}", f"trainer.default_local_dir={folder}"]
+    found = copy.deepcopy(files_of(config, where, *groups))
+    found.merge_with_dotlist([*own, *(each for each in overrides if each not in groups)])
+    return found
 
 
 def test_rows_are_counted_as_the_trainer_sees_them(tmp_path):
@@ -210,28 +223,28 @@ def test_what_the_engines_cannot_run(data, tmp_path):
             (folder / "config.json").write_text(text.replace("Qwen2ForCausalLM", "Qwen2Model"))
         config = composed(folder, data, tmp_path / "run")
         with pytest.raises(InputError, match=says):
-            inputs._model(config)
+            inputs.model(config)
     weights = tmp_path / "vocabulary" / "model.safetensors"
     size = weights.stat().st_size
     os.truncate(weights, size - 1)
     with pytest.raises(InputError, match=f"model.safetensors: cut off, {size - 1} of {size} bytes; fetch it again"):
-        inputs._model(composed(weights.parent, data, tmp_path / "run"))
+        inputs.model(composed(weights.parent, data, tmp_path / "run"))
     weights.write_text("<html>not found</html>")
     with pytest.raises(InputError, match="not a safetensors file"):
-        inputs._model(composed(weights.parent, data, tmp_path / "run"))
+        inputs.model(composed(weights.parent, data, tmp_path / "run"))
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "heads" / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"1 of 2 weights files are missing \(model-00002-of-00002.safetensors\)"):
-        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+        inputs.model(composed(tmp_path / "heads", data, tmp_path / "run"))
     (tmp_path / "heads" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="has no weights"):
-        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+        inputs.model(composed(tmp_path / "heads", data, tmp_path / "run"))
     for file in (tmp_path / "heads").glob("*token*"):
         file.unlink()
     with pytest.raises(InputError, match="has no tokenizer .*; copy the base model's there"):
-        inputs._model(composed(tmp_path / "heads", data, tmp_path / "run"))
+        inputs.model(composed(tmp_path / "heads", data, tmp_path / "run"))
     with pytest.raises(InputError, match="has no tokenizer .*; copy the base model's there"):
-        sft_preflight.check_machine(composed(tmp_path / "heads", data, tmp_path / "run", config="sft"))
+        preflight.refuse(preflight.SFT_MACHINE, composed(tmp_path / "heads", data, tmp_path / "run", config="sft"))
 
 
 def test_head_sizes_are_those_of_vllm():
@@ -246,10 +259,13 @@ def test_head_sizes_are_those_of_vllm():
 
 def leave_a_run(config: DictConfig, step: int) -> RunFiles:
     """What a run of ``config`` that got to ``step`` leaves, and one step further in its metrics."""
-    files = RunFiles(Path(config.trainer.default_local_dir))
-    same_run.begin(config, files)
-    (files.folder / f"global_step_{step}").mkdir()
-    (files.folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+    files = RunFiles.of(config)
+    identity.begin(config, files)
+    with written_aside(files.folder, step, {"identity": files.read_record["identity"]}) as aside:
+        actor = aside / f"global_step_{step}" / "actor"
+        actor.mkdir(parents=True)
+        (actor / "model_world_size_1_rank_0.pt").write_bytes(b"weights")
+        (actor.parent / STEP_METRICS).write_text('{"x": 7.5}')
     lines = [{"step": 0, "data": {"val-core/mine/acc/mean@8": 0.25}}, *({"step": n, "data": {"x": n}} for n in range(1, step + 2))]
     files.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
     files.add_start(seconds=10.0, peak_memory_bytes=5)
@@ -261,8 +277,8 @@ def leave_a_run(config: DictConfig, step: int) -> RunFiles:
     [
         (["trainer.total_training_steps=9", "trainer.save_freq=1", "actor_rollout_ref.rollout.agent.num_workers=1"], None),
         (["actor_rollout_ref.rollout.n=4"], "actor_rollout_ref.rollout.n 8 -> 4"),
-        (["luffy.objective.gamma=0.3"], "luffy.objective.gamma 0.1 -> 0.3"),
-        (["experiment=mixed", "trainer.experiment_name=luffy"], "luffy.objective.shaping p_div_p -> identity"),
+        (["luffy.objective.shaping.gamma=0.3"], "luffy.objective.shaping.gamma 0.1 -> 0.3"),
+        (["experiment=mixed", "trainer.experiment_name=luffy"], "luffy.objective.shaping.name p_div_p -> identity"),
         (["experiment=on_policy"], "trainer.experiment_name luffy -> on_policy; luffy.guidance.n_demonstrations 1 -> 0"),
         (["actor_rollout_ref.actor.optim.lr=0.1"], "actor_rollout_ref.actor.optim.lr 0.0002 -> 0.1"),
         (["data.val_files=null"], "data.val_files auto -> "),
@@ -273,13 +289,13 @@ def test_a_folder_belongs_to_one_run(model, data, tmp_path, overrides, differs):
     config = composed(model, data, tmp_path / "run", *overrides)
     before = {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
     if differs is None:
-        same_run.check_folder(config)
+        identity.check_folder(config)
     else:
         with pytest.raises(InputError) as error:
-            same_run.check_folder(config)
+            identity.check_folder(config)
         assert differs in str(error.value) and f"trainer.resume_from_path={files.checkpoint}" in str(error.value)
     config.trainer.update(resume_mode="resume_path", resume_from_path=str(files.checkpoint))
-    same_run.check_folder(config)
+    identity.check_folder(config)
     assert before == {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
 
 
@@ -288,17 +304,17 @@ def test_other_content_under_the_same_name(model, data, tmp_path):
     mine.write_bytes(data.read_bytes())
     twin.write_bytes(data.read_bytes())
     leave_a_run(composed(model, mine, tmp_path / "run"), step=2)
-    same_run.check_folder(composed(model, twin, tmp_path / "run"))  # a copy is the same
+    identity.check_folder(composed(model, twin, tmp_path / "run"))  # a copy is the same
     write_rows(mine, ["other"] * 40, [None] * 40)
     with pytest.raises(InputError, match="data.train_files has another content"):
-        same_run.check_folder(composed(model, mine, tmp_path / "run"))
+        identity.check_folder(composed(model, mine, tmp_path / "run"))
 
 
 def test_metrics_go_on_where_the_run_does(model, data, tmp_path):
     config = composed(model, data, tmp_path / "run")
     files = leave_a_run(config, step=2)
     config = composed(model, data, tmp_path / "run")
-    lines = same_run.begin(config, files)
+    lines = identity.begin(config, files)
     assert lines[-1] == "goes on after step 2"
     assert [json.loads(line)["step"] for line in files.metrics.read_text().splitlines()] == [0, 1, 2]  # 3 is made again
     assert files.starts == [{"seconds": 10.0, "peak_memory_bytes": 5}]
@@ -309,12 +325,58 @@ def test_metrics_go_on_where_the_run_does(model, data, tmp_path):
     assert config.trainer.val_before_train is False
 
 
+def test_a_step_that_was_saved_and_whose_line_was_lost_gets_it_from_the_checkpoint(model, data, tmp_path):
+    config = composed(model, data, tmp_path / "run")
+    files = leave_a_run(config, step=2)
+    files.metrics.write_text('{"step": 1, "data": {"x": 1}}\n')  # killed between the save and the line
+    identity.begin(composed(model, data, tmp_path / "run"), files)
+    assert files.read_metrics() == [{"step": 1, "data": {"x": 1}}, {"step": 2, "data": {"x": 7.5}}]
+
+
+def test_a_given_checkpoint_is_looked_at_and_its_other_settings_are_named(model, data, tmp_path):
+    files = leave_a_run(composed(model, data, tmp_path / "run"), step=2)
+    overrides = ["actor_rollout_ref.rollout.n=4", "luffy.objective.shaping.gamma=0.3", "luffy.safety.least_s=5"]
+    config = composed(model, data, tmp_path / "other", *overrides)
+    config.trainer.update(resume_mode="resume_path", resume_from_path=str(files.checkpoint))
+    lines = identity.begin(config, RunFiles.of(config))
+    assert [line for line in lines if "other settings" in line] == [
+        f"note: global_step_2 was trained with other settings: {each}"
+        for each in ("actor_rollout_ref.rollout.n 8 -> 4", "luffy.objective.shaping.gamma 0.1 -> 0.3")
+    ]
+    config.trainer.n_gpus_per_node = 2
+    with pytest.raises(InputError, match="was written by 1 ranks and this run has 2"):
+        identity.begin(config, RunFiles.of(config))
+    (files.checkpoint / "actor" / "model_world_size_1_rank_0.pt").write_bytes(b"weight")
+    with pytest.raises(InputError, match=r"resume_from_path=.* is broken: actor/model_world_size_1_rank_0\.pt has 6 bytes, 7 were saved"):
+        identity.begin(config, RunFiles.of(config))
+
+
+def test_another_number_of_ranks_is_refused_by_the_command(model, data, tmp_path):
+    """A real start, which ends before anything is started."""
+    overrides = ["profile=cpu", f"actor_rollout_ref.model.path={model}", f"data.train_files={data}", "data.val_files=null", "data.max_prompt_length=112",
+                 f"trainer.default_local_dir={tmp_path / 'run'}"]  # fmt: skip
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        files = leave_a_run(compose("mix_ppo", overrides=[*overrides, "trainer.n_gpus_per_node=2"]), step=2)
+    actor = files.checkpoint / "actor"
+    for rank in (0, 1):
+        (actor / f"model_world_size_2_rank_{rank}.pt").write_bytes(b"weights")
+    (actor / "model_world_size_1_rank_0.pt").unlink()
+    (files.checkpoint / "manifest.json").unlink()
+    write_manifest(files.checkpoint, {"identity": files.read_record["identity"]})
+    done = subprocess.run([sys.executable, "-m", "verl.mix_src.main_mix_ppo", *overrides], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    (line,) = (each for each in done.stderr.splitlines() if "error" in each.lower())
+    assert line.startswith(f"error: {files.checkpoint} was written by 2 ranks and this run has 1")
+    assert line.endswith("run on 2, or start anew from its exported model (actor_rollout_ref.model.path)")
+    assert not files.log.exists()
+
+
 def test_beginning_anew_moves_the_old_files(model, data, tmp_path):
-    config = composed(model, data, tmp_path / "run", "trainer.resume_mode=disable", "luffy.objective.gamma=0.3")
+    config = composed(model, data, tmp_path / "run", "trainer.resume_mode=disable", "luffy.objective.shaping.gamma=0.3")
     files = leave_a_run(composed(model, data, tmp_path / "run"), step=2)
     (files.folder / "notes.txt").write_text("the user's")
-    same_run.check_folder(config)
-    same_run.begin(config, files)
+    identity.check_folder(config)
+    identity.begin(config, files)
     old = files.folder / "earlier" / "1"
     assert (old / "global_step_2").is_dir() and len((old / "metrics.jsonl").read_text().splitlines()) == 4
     assert files.checkpoint is None and not files.metrics.exists() and files.starts == []
@@ -324,29 +386,48 @@ def test_beginning_anew_moves_the_old_files(model, data, tmp_path):
 def test_nothing_left_to_do(model, data, tmp_path):
     config = composed(model, data, tmp_path / "run")
     leave_a_run(config, step=3)
-    assert same_run.nothing_left(config, 4) is None
-    assert same_run.nothing_left(config, 3).startswith("nothing left to do: ")
+    assert identity.nothing_left(config, 4) is None
+    assert identity.nothing_left(config, 3).startswith("nothing left to do: ")
     config = composed(model, data, tmp_path / "run", "trainer.total_training_steps=null", "trainer.total_epochs=3")
-    assert same_run.total_steps(config) == 6  # 40 rows in batches of 16: two a pass
+    assert identity.total_steps(config) == 6  # 40 rows in batches of 16: two a pass
+
+
+def test_a_finished_run_is_found_before_what_trains_is_imported(model, data, tmp_path):
+    """A real start, which changes nothing."""
+    overrides = ["profile=cpu", f"actor_rollout_ref.model.path={model}", f"data.train_files={data}", "data.val_files=null",
+                 f"trainer.default_local_dir={tmp_path / 'run'}", "trainer.total_training_steps=3"]  # fmt: skip
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        files = leave_a_run(compose("mix_ppo", overrides=overrides), step=3)
+    files.summary.write_text('{"kept": true}')
+    files.plots.mkdir()
+    before = {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()}
+    command = [sys.executable, "-X", "importtime", "-m", "verl.mix_src.main_mix_ppo", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert f"nothing left to do: {files.folder} has 3 of 3 steps" in done.stderr and done.stdout == f"summary: {files.summary}\n"
+    assert {path: path.read_bytes() for path in files.folder.rglob("*") if path.is_file()} == before and files.plots.is_dir()
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "verl.mix_src.run.entry" in imported
+    assert not imported & {"vllm", "datasets", "pandas", "verl.trainer.main_ppo", "verl.trainer.ppo.v1", "verl.mix_src.rl.trainer"}
 
 
 def test_own_data_brings_its_own_held_out_problems(model, data, tmp_path):
     config = composed(model, data, tmp_path / "run")
     assert config.data.val_files == "auto" and rows_held_out(config) == 4
-    (line,) = same_run.begin(config, RunFiles(tmp_path / "run"))
+    (line,) = identity.begin(config, RunFiles(tmp_path / "run"))
     assert line.startswith(f"held out for validation: 4 of the 40 rows of {data}, drawn by luffy.run.seed=0")
     train, held_out = ({row["content"] for (row,) in pq.read_table(file)["prompt"].to_pylist()} for file in
                        (config.data.train_files, config.data.val_files))  # fmt: skip
     assert (len(train), len(held_out), train & held_out) == (36, 4, set())
     other = composed(model, data, tmp_path / "other", "luffy.run.seed=1")
-    same_run.begin(other, RunFiles(tmp_path / "other"))
+    identity.begin(other, RunFiles(tmp_path / "other"))
     assert {row["content"] for (row,) in pq.read_table(other.data.val_files)["prompt"].to_pylist()} != held_out
 
 
 def test_no_validation_where_nothing_can_be_held_out(model, data, tmp_path):
     for overrides in (["data.val_files=null"], ["data.train_batch_size=40"]):
         config = composed(model, data, tmp_path / "run", *overrides)
-        (line,) = same_run.begin(config, RunFiles(tmp_path / "run"))
+        (line,) = identity.begin(config, RunFiles(tmp_path / "run"))
         assert line.startswith("no validation: ")
         make_definite(config, RunFiles(tmp_path / "run"))
         assert (config.data.val_files, config.trainer.test_freq, config.trainer.val_before_train) == (str(data), -1, False)
@@ -358,3 +439,12 @@ def test_the_projects_own_data_keeps_its_held_out_problems(config):
     with initialize_config_module(where, version_base=None):
         assert compose(config, overrides=["profile=cpu"]).data.val_files == "outputs/tiny/heldout.parquet"
         assert compose(config, overrides=["profile=gpu"]).data.val_files == "data/valid.parquet"
+
+
+def test_a_folder_of_before_shapings_were_objects(model, data, tmp_path):
+    now = identity.identity(composed(model, data, tmp_path / "run"))
+    kept = {key: value for key, value in now.items() if "shaping" not in key}
+    old = {"shaping": "p_div_p", "gamma": 0.3, "weight": 0.1, "exponent": 0.5, "on_policy_shaping": "identity", "on_policy_gamma": 0.1}
+    before = kept | {f"luffy.objective.{key}": value for key, value in old.items()}
+    assert identity.differences(before, now) == ["luffy.objective.shaping.gamma 0.3 -> 0.1"]
+    assert identity.differences(before | {"luffy.objective.gamma": 0.1}, now) == []

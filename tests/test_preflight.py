@@ -21,11 +21,12 @@ from omegaconf import OmegaConf
 from transformers import Qwen2_5_VLConfig
 
 from luffy.errors import InputError
-from verl.mix_src import preflight
-from verl.mix_src.preflight import machine, modes, ray_cluster
-from verl.mix_src.preflight.overrides import INSTEAD, SWITCHED, SWITCHED_OFF, unread
-from verl.mix_src.preflight.reads import is_read
-from verl.mix_src.run_identity import folder_of_its_own
+from verl.mix_src import upstream
+from verl.mix_src.run import preflight
+from verl.mix_src.run.folder import folder_of_its_own
+from verl.mix_src.run.preflight import machine, settings
+from verl.mix_src.run.preflight.overrides import check_command_line, check_overrides, is_read, unread
+from verl.mix_src.upstream import INSTEAD, SWITCHED, SWITCHED_OFF
 
 CONFIG = Path(__file__).resolve().parent.parent / "verl" / "mix_src" / "config"
 TRAIN = [sys.executable, "-m", "verl.mix_src.main_mix_ppo"]
@@ -37,6 +38,10 @@ def profile(*groups: str):
         return compose("mix_ppo", overrides=list(groups))
 
 
+REPLAYS = "luffy.store.admit=partly_solved"
+QUEUES = ["luffy.store.admit=unsolved", "luffy.store.update_at=16", "luffy.guidance.n_demonstrations=0"]
+
+
 def composed(*overrides: str, machine: str = "cpu"):
     """The config with overrides; files are read once for each choice of files, as that takes a second."""
     groups = [each for each in overrides if "." not in each.partition("=")[0]]
@@ -46,7 +51,7 @@ def composed(*overrides: str, machine: str = "cpu"):
 
 
 def problems(*overrides: str) -> list[str]:
-    return list(preflight.machine_problems(composed(*overrides)))
+    return list(preflight.problems(preflight.RL_MACHINE, composed(*overrides)))
 
 
 @pytest.fixture
@@ -63,15 +68,15 @@ def ready(tiny_example, tmp_path) -> list[str]:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("luffy.objective.gama=0.3", "luffy.objective.gamma"),
+        ("luffy.objective.shaping.gama=0.3", "luffy.objective.shaping.gamma"),
         ("+luffy.guidence.n_demonstrations=1", "luffy.guidance"),
-        ("actor_rollout_ref.actor.off_policy_reshape=p_div_p_0.1", "luffy.objective.shaping=p_div_p"),
+        ("actor_rollout_ref.actor.off_policy_reshape=p_div_p_0.1", "luffy.objective.shaping.name=p_div_p"),
         ("actor_rollout_ref.rollout.n_prefix=2", "luffy.guidance.n_demonstrations=2"),
     ],
 )
 def test_override_of_a_wrong_name(override: str, says: str) -> None:
     with pytest.raises(InputError, match=says.replace(".", r"\.")):
-        preflight.check_overrides([override])
+        check_overrides([override])
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_override_of_a_wrong_name(override: str, says: str) -> None:
             "reward.custom_reward_function.reward_kwargs={bonus: 0.1}",
             "reward.custom_reward_function.reward_kwargs is not there yet: +reward.custom_reward_function.reward_kwargs=... adds it",
         ),
-        ("experiment=lufy", "In 'mix_ppo': Could not find 'experiment/lufy' Available options in 'experiment': luffy mixed"),
+        ("experiment=lufy", "In 'mix_ppo': Could not find 'experiment/lufy' Available options in 'experiment': "),
         ("model_engine=megatron", "model_engine=megatron: the gradient of this extension is tested on veRL's FSDP engine alone"),
         ("data.train_batch_size=[", "no viable alternative at input '['"),
         ("+actor_rollout_ref.actor.clip=0.2", "actor_rollout_ref.actor.clip has no effect here: nothing in a LUFFY training reads it"),
@@ -94,15 +99,15 @@ def test_override_of_a_wrong_name(override: str, says: str) -> None:
 )
 def test_override_that_would_do_nothing(override: str, says: str) -> None:
     with pytest.raises(InputError, match=re.escape(says)) as caught:
-        preflight.check_overrides([override])
+        check_overrides([override])
     assert "\n" not in str(caught.value)
 
 
 def test_right_overrides_pass() -> None:
-    preflight.check_overrides(
+    check_overrides(
         [
             "profile=cpu",
-            "luffy.objective.gamma=0.3",
+            "luffy.objective.shaping.gamma=0.3",
             "data.train_batch_size=8",
             "trainer.logger=[console,file]",
             "+trainer.remove_previous_ckpt_in_save=true",  # in no file of veRL's, but read
@@ -114,10 +119,10 @@ def test_right_overrides_pass() -> None:
 
 
 def test_flags_of_hydra_are_no_overrides() -> None:
-    preflight.check_command_line(["--cfg", "job", "profile=cpu"])
-    preflight.check_command_line(["--config-dir", "mine", "experiment=mine"])
+    check_command_line(["--cfg", "job", "profile=cpu"])
+    check_command_line(["--config-dir", "mine", "experiment=mine"])
     with pytest.raises(InputError, match=r"unknown key optim\.lrr; did you mean optim\.lr\?"):
-        preflight.check_command_line(["profile=cpu", "optim.lrr=1"], module="verl.mix_src.config.sft", name="sft")
+        check_command_line(["profile=cpu", "optim.lrr=1"], module="verl.mix_src.config.sft", name="sft")
 
 
 HAS_NO_EFFECT = {
@@ -183,9 +188,9 @@ def test_every_key_of_veRL_that_shipped_files_set_is_read() -> None:
             yield from keys(value, f"{prefix}{name}.") if isinstance(value, dict) and value else [prefix + name]
 
     for file in CONFIG.rglob("*.yaml"):
-        if file.name != "luffy.yaml" and file.parent.name != "sft" and "sft" not in file.parts:
+        if file.parent.name != "sft" and "sft" not in file.parts:
             tree = yaml.safe_load(file.read_text())
-            veRLs = [each for each in keys(tree) if each.partition(".")[0] not in ("defaults", "hydra", "luffy", "dry_run")]
+            veRLs = [each for each in keys(tree) if each.partition(".")[0] not in ("defaults", "hydra", "luffy", "method", "dry_run")]
             assert [each for each in veRLs if not is_read(each)] == [], file.name
 
 
@@ -199,6 +204,9 @@ def test_advice_names_what_is_unread_and_what_exists() -> None:
         assert is_read(switch), switch
 
 
+KDRL = ("experiment=kdrl", "luffy.teacher.path=a_teacher")
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -207,7 +215,35 @@ def test_advice_names_what_is_unread_and_what_exists() -> None:
         (["algorithm.adv_estimator=grpo"], "keep luffy"),
         (["actor_rollout_ref.actor.entropy_coeff=0.5"], "luffy.entropy.coefficient"),
         (["luffy.objective.kl_coefficient=0.1"], "use_kl_loss"),
+        (["experiment=uft", "actor_rollout_ref.actor.use_kl_loss=false"], "set both or neither"),
+        (["experiment=opd"], "there is no teacher: set luffy.teacher.path"),
+        (["luffy.teacher.path=a_teacher"], "nothing reads a teacher's log-probabilities"),
+        ([*KDRL, "actor_rollout_ref.actor.use_kl_loss=false"], "a teacher is loaded by veRL's reference worker"),
+        ([*KDRL, "actor_rollout_ref.model.lora_rank=8"], "luffy.teacher.path has no effect with LoRA"),
+        (["experiment=opsd", "luffy.teacher.privileged=Think."], "which has no {solution}; put it where the trace goes"),
+        ([*KDRL, "luffy.objective.kl_coefficient=0.1"], "whose place the teacher has"),
+        ([*KDRL, "luffy.objective.distill_coefficient.until=0"], "distill_coefficient.until is 0, and begin 0: it ends before it begins"),
+        (["experiment=chord_mu", "luffy.objective.imitation_share.start=1.5"], "imitation_share has the value 1.5; it must be in"),
+        (["experiment=hpt", "luffy.guidance.on_demand_below=null"], "on_demand_replaces is true, but on_demand_below is null"),
         (["actor_rollout_ref.actor.ppo_mini_batch_size=5"], "multiple"),
+        (["luffy.stages.mode=reroll"], "decides how much of a trace each row is given; set luffy.guidance.n_demonstrations to 0"),
+        (
+            [
+                "luffy.stages.mode=reroll",
+                "luffy.guidance.n_demonstrations=0",
+                "reward.reward_model.enable=true",
+                f"reward.custom_reward_function.path={__file__}",
+            ],  # fmt: skip
+            "set reward.reward_model.enable_resource_pool=true",
+        ),
+        ([REPLAYS, "mode=colocate_async"], "luffy.store.admit=partly_solved needs mode=sync"),
+        ([REPLAYS, "luffy.store.capacity=7"], "luffy.store.capacity is 7, below the 8 prompts that a step replays"),
+        ([REPLAYS, "luffy.guidance.n_demonstrations=8"], "replaces a rollout of a group, and luffy.guidance.n_demonstrations leaves none"),
+        ([REPLAYS, "data.custom_cls.name=RLHFDataset"], "names prompts by their number in the data"),
+        ([*QUEUES, "luffy.guidance.n_demonstrations=1"], "a demonstration is one: set luffy.guidance.n_demonstrations=0"),
+        ([*QUEUES, "luffy.store.update_at=null"], "luffy.store.admit is unsolved and needs update_at"),
+        ([*QUEUES, "trainer.n_gpus_per_node=3"], "update_at is 16; it must be a multiple of the 3 data-parallel ranks"),
+        ([*QUEUES, "actor_rollout_ref.actor.optim.lr_scheduler_type=cosine"], "each moves the learning rate's schedule on"),
         (
             ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=128"],
             r"actor.ppo_micro_batch_size_per_gpu=128 must divide the 64 rows of a rank \(8 prompts x 8 rows / 1 ranks\)",
@@ -216,7 +252,7 @@ def test_advice_names_what_is_unread_and_what_exists() -> None:
             ["actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=48"],
             "rollout.log_prob_micro_batch_size_per_gpu=48 must divide the 128 rows of a rank",
         ),
-        (["luffy.objective.gamma=-1"], "above 0"),
+        (["luffy.objective.shaping.gamma=-1"], "above 0"),
         (["luffy.guidance.schedule=lineer"], "luffy.guidance.schedule"),
         (["trainer.use_v1=false"], "use_v1"),
         (["+reward.reward_kwargs.time_limit=3"], "reward.reward_kwargs.time_limit_s"),
@@ -234,13 +270,7 @@ def test_advice_names_what_is_unread_and_what_exists() -> None:
 )
 def test_contradictions(overrides: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
-        preflight.check_config(composed(*overrides))
-
-
-@pytest.mark.parametrize("experiment", ["luffy", "on_policy", "mixed", "rl_sft_loss", "sft_rl"])
-@pytest.mark.parametrize("profile", ["cpu", "gpu"])
-def test_shipped_configs_pass(experiment: str, profile: str) -> None:
-    preflight.check_config(composed(f"experiment={experiment}", machine=profile))
+        preflight.refuse(preflight.RL_CONFIG, composed(*overrides))
 
 
 def test_nothing_is_wrong(ready: list[str]) -> None:
@@ -263,6 +293,11 @@ def test_demonstrations_of_another_type(ready: list[str], tiny_example, tmp_path
     (problem,) = problems(*ready, f"data.train_files={tmp_path}/text.parquet")
     assert "target" in problem and "\n" not in problem
     assert problems(*ready, f"data.train_files={tmp_path}/text.parquet", "experiment=on_policy") == []
+
+
+def test_a_curriculum_without_its_column(ready: list[str]) -> None:
+    (problem,) = problems(*ready, "luffy.guidance.policy_success_below=0.5")
+    assert "has no column policy_success, which luffy.guidance.policy_success_below reads" in problem
 
 
 def test_too_few_rows_for_a_step(ready: list[str], tiny_example, tmp_path: Path) -> None:
@@ -318,8 +353,8 @@ def test_another_training_in_the_same_folder(ready: list[str], tmp_path: Path) -
 
 @pytest.mark.parametrize("name", ["null", "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension", "no.such"])
 def test_worker_extension_that_awaits_weights_elsewhere(name: str) -> None:
-    with pytest.raises(InputError, match="keep verl.mix_src.weight_sync.MixWorkerExtension"):
-        preflight.check_config(composed(f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls={name}"))
+    with pytest.raises(InputError, match="keep verl.mix_src.rl.weight_sync.MixWorkerExtension"):
+        preflight.refuse(preflight.RL_CONFIG, composed(f"actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls={name}"))
 
 
 def test_taken_port(ready: list[str]) -> None:
@@ -332,7 +367,7 @@ def test_ray_session_left_over(ready: list[str], tmp_path: Path, monkeypatch: py
     note = tmp_path / "ray_current_cluster"
     with socket.create_server(("127.0.0.1", 0)) as server:
         note.write_text(f"127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(ray_cluster, "RAY_ADDRESS_FILE", note)
+        monkeypatch.setattr(upstream, "RAY_ADDRESS_FILE", note)
         assert "ray stop" in problems(*ready)[0]
     assert problems(*ready) == []
 
@@ -343,9 +378,9 @@ def test_cluster_that_does_not_answer(ready: list[str], monkeypatch: pytest.Monk
 
 
 def test_another_verl(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "VERL_VERSION", "0.8.0")
+    monkeypatch.setattr(upstream, "VERL_VERSION", "0.8.0")
     with pytest.raises(InputError, match=r"verl==0\.8\.0"):
-        preflight.check_extension()
+        machine.check_extension()
 
 
 def _run(*overrides: str, **environment: str) -> subprocess.CompletedProcess:
@@ -369,17 +404,19 @@ def test_command_stops_with_one_line_and_exit_code_2(ready: list[str]) -> None:
 def test_dry_run_shows_the_papers_configuration() -> None:
     result = _run("profile=gpu", "dry_run=true")
     assert result.returncode == 0, result.stderr[-2000:]
+    assert "method           LUFFY (arXiv 2504.14945)" in result.stdout
     assert "devices          1 x 8 cuda" in result.stdout
     assert "rollout replicas 4, each on 2" in result.stdout
     assert "rows a step      128 prompts x 8 (of which 1 demonstrations)" in result.stdout
     assert "updates a step   2\n" in result.stdout
+    assert "forward passes   one of the first update's rows, two of the others\n" in result.stdout
     assert "tokens a row     1024 + 8192" in result.stdout
     assert "learning rate    1e-06" in result.stdout
     assert "not ready here: " in result.stdout  # this machine has no such data, model or GPUs
 
 
 def test_separate_async_says_all_that_it_lacks_in_one_line() -> None:
-    found = preflight.config_problems(composed("mode=separate_async", "actor_rollout_ref.rollout.nnodes=0"))
+    found = preflight.problems(preflight.RL_CONFIG, composed("mode=separate_async", "actor_rollout_ref.rollout.nnodes=0"))
     (line,) = [each for each in found if each.startswith("mode=separate_async cannot run here: ")]
     assert line.count(";") == 2
     for part in (
@@ -393,12 +430,12 @@ def test_separate_async_says_all_that_it_lacks_in_one_line() -> None:
 def test_separate_async_on_gpus_lacks_a_package_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     with initialize_config_module("verl.mix_src.config", version_base=None):
         config = compose("mix_ppo", overrides=["profile=gpu", "mode=separate_async"])
-    (line,) = preflight.config_problems(config)
+    (line,) = preflight.problems(preflight.RL_CONFIG, config)
     assert line.startswith("mode=separate_async cannot run here: the package cupy is not installed") and ";" not in line
-    monkeypatch.setattr(modes.importlib.util, "find_spec", lambda name: name == "cupy")
-    assert list(preflight.config_problems(config)) == []
+    monkeypatch.setattr(settings.importlib.util, "find_spec", lambda name: name == "cupy")
+    assert list(preflight.problems(preflight.RL_CONFIG, config)) == []
     with initialize_config_module("verl.mix_src.config", version_base=None):
-        assert "=naive" in next(preflight.config_problems(compose("mix_ppo", overrides=[
+        assert "=naive" in next(preflight.problems(preflight.RL_CONFIG, compose("mix_ppo", overrides=[
             "profile=gpu", "mode=separate_async", "actor_rollout_ref.rollout.checkpoint_engine.backend=naive"
         ])))  # fmt: skip
 

@@ -23,7 +23,7 @@ from hub_content import DEFAULT_SYSTEM, MODEL, ROWS, SYSTEM, write_hub
 from hub_server import Hub, serving
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[1]
 OVERLAY = "overlay=rehearsal"
@@ -149,7 +149,7 @@ def test_reinforcement_learning(trained):
         assert any(name.startswith("val-core/") for name in record["data"])
     log = (trained.folder / "outputs/luffy/train.log").read_text(errors="replace")
     assert f"filter dataset len: {ROWS - 1}" in log  # one prompt is too long
-    assert list(trained.folder.glob("wandb/offline-run-*"))
+    assert list(trained.folder.glob("outputs/luffy/wandb/wandb/offline-run-*"))
 
 
 def test_the_checkpoint_is_a_model(trained):
@@ -163,9 +163,12 @@ def test_the_checkpoint_is_a_model(trained):
 
 def test_a_run_goes_on_from_its_checkpoint(trained):
     once = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]  # for time
-    trained.run(README[4].replace(",wandb", ""), OVERLAY, "trainer.total_training_steps=3", *once)
-    assert trained.records("luffy")[-1]["step"] == 3
-    assert trained.summary("luffy")["steps"] == 3
+    before = trained.records("luffy")
+    went_on = trained.run(README[4].replace(",wandb", ""), OVERLAY, "trainer.total_training_steps=3", *once)
+    assert "goes on after step 2" in went_on.stderr
+    assert [record["step"] for record in trained.records("luffy")] == [0, 1, 2, 3] and trained.records("luffy")[:3] == before
+    summary = trained.summary("luffy")
+    assert (summary["steps"], summary["starts"]) == (3, 2)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from math_verify import parse, verify
 from sympy.parsing import parse_expr
 
 from luffy.rewards import Grader, Reason
-from luffy.rewards.shortcut import shortcut, without_e_notation
+from luffy.rewards.settle import shortcut, without_e_notation
 
 CASES = Path(__file__).parent / "cases"
 BENCHMARKS = Path(os.environ.get("LUFFY_BENCHMARKS", ""), "valid.all.parquet")
@@ -127,7 +127,7 @@ def test_e_notation_only_where_it_is_sure() -> None:
     "text", ["1/3", "1+2*(3)", "-(1/2)", "2**10", "3 - 4/5", "(1.50 - 2)*3", "-3*-2", "2**-1", ".5*4", "1 - (2 - (3 - 4))"]
 )
 def test_arithmetic_reads_as_sympy_reads(text: str) -> None:
-    from luffy.rewards.arithmetic import read_arithmetic
+    from luffy.rewards.mends import read_arithmetic
 
     ours, sympys = read_arithmetic(text, evaluate=False), parse_expr(text, evaluate=False)
     assert ours.doit() == sympys.doit()
@@ -138,7 +138,7 @@ def test_arithmetic_reads_as_sympy_reads(text: str) -> None:
     "text", ["x", "f(1)", "(1).real", "[1]", "1 if 1 else 2", "'a'", "1j", "1//2", "1,2", "lambda: 1", "1_000", "0x1f", "~1"]
 )
 def test_arithmetic_refuses_all_else(text: str) -> None:
-    from luffy.rewards.arithmetic import read_arithmetic
+    from luffy.rewards.mends import read_arithmetic
 
     ast.parse(text)  # it is Python
     with pytest.raises(ValueError, match="not plain arithmetic"):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +71,49 @@ def test_tiny_kind() -> None:
     assert grade(right, "1267418", kind="tiny").correct
     assert grade(right[:-1], "1267418", kind="tiny").reason is Reason.WRONG
     assert grade("nothing", "1267418", kind="tiny").reason is Reason.NO_ANSWER
+
+
+def printed_beside_a_package(folder: Path, code: str) -> list[str]:
+    """Lines that a process prints beside an installed package that registers the kind ``poems``."""
+    installed = folder / "poetry_judge-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: poetry-judge\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text("[luffy.answers]\npoems = poetry_judge:last_line\nbroken = poetry_judge:nothing\n")
+    (folder / "poetry_judge.py").write_text("def last_line(text): return text.splitlines()[-1] if text.strip() else None\n")
+    code = "from luffy.rewards import Grader, grade, kind_for\n" + code
+    environment = {"PATH": "", "PYTHONPATH": f"{folder}:{Path(__file__).parents[1]}"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return (done.stdout + done.stderr).splitlines()
+
+
+def test_a_package_registers_a_kind(tmp_path: Path) -> None:
+    code = """
+print(kind_for("poems"), kind_for("me/Luffy_Poems"), kind_for("luffy_tiny"), kind_for("arc_c"), kind_for("math"))
+print(*(grade(text, "a rose", kind="poems").reason for text in ("<think>x</think>red is\\na rose", "a rose, a rose", "", "\\n \\n")), sep=", ")
+grade("x", "x", kind="broken")
+"""
+    said = printed_beside_a_package(tmp_path, code)
+    assert said[:2] == ["poems poems tiny choice math", "correct, wrong, no answer found, no answer found"]
+    assert "kind 'broken' cannot be read: poetry_judge:nothing does not load" in said[-1]
+
+
+def test_a_reader_that_fails_is_an_error_of_that_verdict(tmp_path: Path) -> None:
+    printed_beside_a_package(tmp_path, "")
+    (tmp_path / "poetry_judge.py").write_text("def last_line(text): return text[3]\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from luffy.rewards import grade; print(*(grade(t, 'e', kind='poems').reason for t in ('x', 'rose')))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "error correct\n"
+
+
+def test_an_unknown_source_is_mathematics_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert [kind_for("riddles of mine"), kind_for("riddles of mine"), kind_for("aime25"), kind_for("me/MATH-hard")] == ["math"] * 4
+    (record,) = caplog.records
+    assert record.getMessage().startswith("data source 'riddles of mine' is not known: its answers are judged as mathematics")
+
+
+def test_the_verifier_does_not_know_the_miniature() -> None:
+    code = "import sys; from luffy.rewards import grade; grade('x', 'y', kind='exact'); print('miniature' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert [file.name for file in (Path(__file__).parents[1] / "luffy").rglob("*.py") if "import miniature" in file.read_text()] == []
 
 
 def test_exact_kind() -> None:

@@ -12,11 +12,10 @@ import sympy
 from cases.rewards_hostile import CODE, HOSTILE, LONG
 
 from luffy.rewards import Grader, Reason
-from luffy.rewards.answer import as_text, boxed_answer
+from luffy.rewards.answer import as_text, boxed_answer, stated_value
 from luffy.rewards.choice import choice_answer
 from luffy.rewards.notation import READ_CHARS, normalised
 from luffy.rewards.settle import STATED_CHARS
-from luffy.rewards.statement import stated_value
 
 ROOT = Path(__file__).parents[1]
 CANARY = "luffy_canary"
@@ -56,7 +55,7 @@ def test_hostile_responses_of_other_kinds(kind: str) -> None:
     start = time.monotonic()
     with Grader() as grader:
         verdicts = grader.grade_batch([(response, "7") for response in HOSTILE.values()], kind=kind)
-        assert grader._pool is None
+        assert grader._pools == {}
     assert [name for name, verdict in zip(HOSTILE, verdicts, strict=True) if verdict.correct] == []
     assert time.monotonic() - start < 10
 

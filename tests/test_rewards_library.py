@@ -22,7 +22,7 @@ PARAMETERS = {
     "sympy_expr_eq": ["gold", "pred", "float_rounding", "numeric_precision", "allow_set_relation_comp", "strict"],
 }
 PLAIN = "from math_verify import parse; print(parse(r'\\boxed{50\\%}')[0])"
-MENDED = "from luffy.rewards.reading import read, read_numbers_exactly; read_numbers_exactly(); print(read(r'20\\%, 30\\%').value.doit())"
+MENDED = "from luffy.rewards.reading import read; from luffy.rewards.mends import mend_libraries; mend_libraries(); print(read(r'20\\%, 30\\%').value.doit())"
 
 
 def printed(code: str) -> str:

@@ -52,7 +52,7 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 def supervisor_of(grader: Grader) -> int:
     """The supervisor's process id."""
-    return grader._pool.pid
+    return grader._pools[""].pid
 
 
 def test_order_of_a_mixed_batch(grader: Grader) -> None:
@@ -139,7 +139,7 @@ def test_a_killed_parent_leaves_no_process() -> None:
     script = (
         "import time; from luffy.rewards import Grader\n"
         f"grader = Grader(workers=2, time_limit_s=60); grader.submit({ALGEBRA!r}, 'x/2').result()\n"
-        f"grader.submit({ENDLESS!r}, '1'); print(grader._pool.pid, flush=True); time.sleep(60)"
+        f"grader.submit({ENDLESS!r}, '1'); print(grader._pools[''].pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     supervisor = int(parent.stdout.readline())
@@ -174,10 +174,12 @@ def test_threads_share_a_grader(grader: Grader) -> None:
 
 
 def test_what_a_user_got_wrong() -> None:
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match=r"Grader\.time_limit_s is 0; it must be a number above 0"):
         Grader(time_limit_s=0)
+    with pytest.raises(InputError, match=r"unknown key Grader\.time_limit; did you mean Grader\.time_limit_s"):
+        Grader(time_limit=3)
     grader = Grader(workers=1)
-    with pytest.raises(InputError, match="unknown kind of answer 'poem': use one of math, choice, tiny, exact"):
+    with pytest.raises(InputError, match="unknown kind of answer 'poem': use one of math, choice, (gym, )?tiny, exact"):
         grader.grade_batch([("a", "b")], kind="poem")
     with pytest.raises(InputError, match="2 rows, but 1 kinds and 2 truncated marks"):
         grader.grade_batch([("a", "b"), ("c", "d")], kind=["exact"])
@@ -196,7 +198,7 @@ def test_text_alone_starts_no_process() -> None:
         rows = [(r"\boxed{12}", 12), (r"\boxed{C}", "C"), ("", "1")]
         reasons = [verdict.reason for verdict in grader.grade_batch(rows, kind=["math", "choice", "math"])]
         assert reasons == [Reason.CORRECT, Reason.CORRECT, Reason.NO_ANSWER]
-        assert grader._pool is None
+        assert grader._pools == {}
 
 
 def test_import_is_light() -> None:

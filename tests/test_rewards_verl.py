@@ -23,12 +23,12 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import load_reward_manager
 
 from luffy.errors import InputError
-from luffy.rewards import Reason, gate_warning
-from luffy.rewards.custom import load_reward
+from luffy.rewards import Reason, gate_warning, load_reward
+from luffy.rewards.gym import reference
 from luffy.training_report import GREEDY_SUFFIX
 from verl import DataProto
-from verl.mix_src import preflight
-from verl.mix_src.reward import METRIC_OF_REASON, MixRewardManager, stripped_tokens
+from verl.mix_src.rl.reward import METRIC_OF_REASON, MixRewardManager, stripped_tokens
+from verl.mix_src.run.preflight.overrides import check_overrides
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_LENGTH = 64
@@ -52,7 +52,7 @@ def make_config(**changes: Any) -> Any:
     reward = {
         "num_workers": 1,
         "custom_reward_function": {"path": None, "name": "compute_score"},
-        "reward_manager": {"source": "importlib", "name": "MixRewardManager", "module": {"path": "pkg://verl.mix_src.reward"}},
+        "reward_manager": {"source": "importlib", "name": "MixRewardManager", "module": {"path": "pkg://verl.mix_src.rl.reward"}},
         "reward_kwargs": {"thought_gate": True, "time_limit_s": 5.0, "workers": 1},
     }
     return OmegaConf.create({"data": {"max_response_length": MAX_LENGTH}, "reward": {**reward, **changes}})
@@ -109,13 +109,27 @@ def test_rows_of_every_reason(thought_special: bool) -> None:
     assert outputs[0]["reward_extra_info"]["answer"] == "1/2"
 
 
+@pytest.mark.parametrize(("partial", "expected"), [(False, [1.0, 0.0, 0.0, 0.0]), (True, [1.0, 0.25, 0.0, 0.0])])
+def test_a_procedural_task_is_scored_by_its_own_scorer(partial: bool, expected: list[float]) -> None:
+    """The common scorer gives the share that the answer is of what was said: one sign of four."""
+    pytest.importorskip("reasoning_gym", reason="the extra 'gym' is not installed")
+    tokenizer, gold = make_tokenizer(thought_special=False), reference("letter_counting", 0, {"seed": 0, "size": 4}, "7")
+    kwargs = {"thought_gate": True, "time_limit_s": 10.0, "workers": 1, "partial_scores": partial}
+    manager = load_reward_manager(make_config(reward_kwargs=kwargs), tokenizer)
+    texts = ("a</think><answer>7</answer>", "</think><answer>is 7</answer>", "</think>7", "<answer>7</answer>")
+    outputs = judge(manager, *(make_row(tokenizer, text + EOS, gold, source="gym:letter_counting") for text in texts))
+    assert reasons(outputs) == ["correct", "wrong", "no answer found", "gate failed"]
+    assert [output["reward_score"] for output in outputs] == expected
+    assert [output["reward_extra_info"]["acc"] for output in outputs] == [1.0, 0.0, 0.0, 0.0]
+
+
 def test_gate_off_and_unknown_option() -> None:
     tokenizer = make_tokenizer(thought_special=False)
     manager = load_reward_manager(make_config(reward_kwargs={"thought_gate": False}), tokenizer)
     assert reasons(judge(manager, make_row(tokenizer, r"\boxed{3}", "3"))) == ["correct"]
     with pytest.raises(InputError, match=r"unknown key reward.reward_kwargs.time_limit; did you mean reward.reward_kwargs.time_limit_s"):
         load_reward_manager(make_config(reward_kwargs={"time_limit": 3}), tokenizer)
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="reward.reward_kwargs.workers is 0; it must be an integer above 0, or null"):
         load_reward_manager(make_config(reward_kwargs={"workers": 0}), tokenizer)
 
 
@@ -182,7 +196,7 @@ def test_the_documented_reward_works_as_pasted(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "my_reward.py").write_text(function)
     monkeypatch.chdir(tmp_path)
     overrides = shlex.split(command)[2:]
-    preflight.check_overrides(overrides)
+    check_overrides(overrides)
     with initialize_config_module("verl.mix_src.config", version_base=None):
         config = compose("mix_ppo", overrides=["profile=cpu", *overrides])
     custom = OmegaConf.to_container(config.reward.custom_reward_function)

@@ -142,3 +142,16 @@ def test_the_lock_is_complete_and_holds_what_is_asked_for(name):
     for requirement in direct:
         pin = pins[requirement.name.lower()]
         assert requirement.specifier.contains(Version(pin)), f"{requirement} but {pin} is locked: make lock"
+
+
+def test_the_one_package_that_is_compiled_keeps_nothing_else_back(checkout):
+    for unavailable, said in (("compiled.txt", 1), ("nothing", 0)):
+        shutil.rmtree(checkout / ".venv", ignore_errors=True)
+        run, calls = set_up(checkout, unavailable=unavailable, PROFILE="cpu")
+        assert run.returncode == 0, run.stderr
+        assert place(calls, "rest.txt") < place(calls, "compiled.txt") < place(calls, "-e .")
+        assert "pycosat" not in (checkout / ".venv/rest.txt").read_text()
+        assert (checkout / ".venv/compiled.txt").read_text() == "pycosat==0.6.6\n"
+        assert run.stdout.count("procedural tasks (data/prepare_gym.py) are left out") == said
+    run, calls = set_up(checkout, unavailable="flash-attn", VENV=".venv-gpu")
+    assert run.returncode == 0 and place(calls, "compiled.txt") == -1  # the GPU set has no such package

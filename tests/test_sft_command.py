@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from luffy.tiny.task import draw_problems, question, totals, write_response
-from luffy.tiny.tokenizer import build_tokenizer
+from miniature.task import draw_problems, question, totals, write_response
+from miniature.tokenizer import build_tokenizer
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

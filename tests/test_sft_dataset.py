@@ -12,8 +12,8 @@ import pytest
 from torch.utils.data import default_collate
 
 from luffy.errors import InputError
-from luffy.tiny.tokenizer import build_tokenizer
-from verl.mix_src.sft_dataset import DemonstrationDataset
+from miniature.tokenizer import build_tokenizer
+from verl.mix_src.sft.dataset import DemonstrationDataset
 
 TOKENIZER = build_tokenizer()
 CONFIG = {"max_length": 128}

@@ -1,12 +1,15 @@
-"""veRL's SFT trainer, as this project configures it, against one big batch in plain PyTorch.
+"""veRL's SFT trainer, as this project configures it, against one big batch in plain PyTorch, and against itself when it was stopped.
 
 Real FSDP ranks over gloo train for one epoch of three steps on rows of very different lengths. With plain SGD the weights at
-the end are the start minus the gradients, so a row, a micro-batch or a rank that is lost or weighted wrongly shows. Not shown
-here: bf16, flash-attention and offloading to another device, which need a GPU.
+the end are the start minus the gradients, so a row, a micro-batch or a rank that is lost or weighted wrongly shows. A run
+that stops at a checkpoint and goes on ends with the weights of a run that was never stopped. Not shown here: bf16, flash-attention
+and offloading to another device, which need a GPU.
 """
 
 from __future__ import annotations
 
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +19,7 @@ from ranks import run_ranks
 from sft_example import SGD, STEPS, Example, overrides, write_example
 from transformers import Qwen2ForCausalLM
 
-from verl.mix_src import sft_trainer
+from verl.mix_src.sft import trainer as sft_trainer
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
@@ -44,20 +47,54 @@ CASES = {
 }
 
 
+SPLIT = {name: (str(number), extra) for number, (name, extra) in enumerate(CASES.items())}  # folder and overrides
+
+RESUMED_STEPS = 7  # two epochs of three steps, and one more
+RUNS = {  # folder, then the steps after which a process stops
+    "straight": ("straight", RESUMED_STEPS),
+    "until the middle of an epoch": ("middle", 2),
+    "from the middle of an epoch": ("middle", RESUMED_STEPS),
+    "until the end of an epoch": ("end", 3),
+    "from the end of an epoch": ("end", RESUMED_STEPS),
+    "another seed": ("seed", RESUMED_STEPS),
+}
+
+
+def run_overrides(name: str, steps: int) -> list[str]:
+    seed = int(name == "another seed")
+    return [*SGD, "data.micro_batch_size_per_gpu=8", f"trainer.total_training_steps={steps}", f"luffy.run.seed={seed}"]
+
+
 @pytest.fixture(scope="module")
 def example(tmp_path_factory) -> Example:
     return write_example(tmp_path_factory.mktemp("sft"))
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["1 rank", "2 ranks"])
-def results(request, example: Example, tmp_path_factory) -> dict[str, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp(f"ranks{request.param}")
+def trained(example: Example, folder: Path, ranks: int, runs: dict[str, tuple[str, list[str]]]) -> dict[str, dict[str, Any]]:
+    """What each run (a folder and overrides) ends with; all of them in one start of the ranks."""
     cases = [
-        {"overrides": overrides(example, folder / str(number), extra), "output": str(folder / f"{number}.pt")}
-        for number, extra in enumerate(CASES.values())
+        {"overrides": overrides(example, folder / run, extra), "output": str(folder / f"{number}.pt")}
+        for number, (run, extra) in enumerate(runs.values())
     ]
-    run_ranks("sft_rank.py", request.param, cases, folder)
-    return {name: torch.load(case["output"]) for name, case in zip(CASES, cases, strict=True)}
+    run_ranks("sft_rank.py", ranks, cases, folder)
+    return {name: torch.load(case["output"]) for name, case in zip(runs, cases, strict=True)}
+
+
+@pytest.fixture(scope="module")
+def one_rank(example: Example, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    resumed = {name: (run, run_overrides(name, steps)) for name, (run, steps) in RUNS.items()}
+    return trained(example, tmp_path_factory.mktemp("one"), 1, SPLIT | resumed)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(example: Example, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    return trained(example, tmp_path_factory.mktemp("two"), 2, SPLIT)
+
+
+@pytest.fixture(scope="module", params=["one_rank", "two_ranks"])
+def results(request) -> dict[str, dict[str, Any]]:
+    found = request.getfixturevalue(request.param)
+    return {name: found[name] for name in CASES}
 
 
 def big_batches(result: dict[str, Any]) -> list[list[list[int]]]:
@@ -88,7 +125,8 @@ def reference(example: Example, batches: list[list[list[int]]], name: str) -> tu
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5 if adamw else 1e9)
         optimizer.step()
-        metrics.append({"loss": loss.item(), "grad_norm": norm.item(), "probability": probability / tokens})
+        costs = {"tokens": tokens, "processed": sum(map(len, rows)), "traces": len(rows)}
+        metrics.append({"loss": loss.item(), "grad_norm": norm.item(), "probability": probability / tokens, **costs})
     return model.state_dict(), metrics
 
 
@@ -105,12 +143,29 @@ def test_weights_are_those_of_one_big_batch(example, results, name):
         assert step["loss"] == pytest.approx(expected["loss"], rel=1e-5)
         assert step["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-4)
         assert step["off_policy/probability"] == pytest.approx(expected["probability"], rel=1e-4)
+        assert {name: step[f"ledger/{name}"] for name in ("trained_tokens", "processed_tokens", "traces")} == {
+            "trained_tokens": expected["tokens"], "processed_tokens": expected["processed"], "traces": expected["traces"]
+        }  # fmt: skip
 
 
 def test_every_row_is_trained_once_an_epoch(example, results):
     for result in results.values():
-        trained = sorted(row for batch in big_batches(result) for row in batch)
-        assert trained == sorted(prompt + response for prompt, response in example.rows)
+        taken = sorted(row for batch in big_batches(result) for row in batch)
+        assert taken == sorted(prompt + response for prompt, response in example.rows)
+
+
+@pytest.mark.parametrize("where", ["the middle of an epoch", "the end of an epoch"])
+def test_resumed_run_ends_alike(one_rank, where):
+    straight, before, after = one_rank["straight"], one_rank[f"until {where}"], one_rank[f"from {where}"]
+    assert before["rows"][0] + after["rows"][0] == straight["rows"][0]
+    for name, weight in straight["weights"].items():
+        assert torch.equal(weight, after["weights"][name])
+
+
+def test_the_seed_orders_the_rows(one_rank):
+    straight, other = one_rank["straight"]["rows"][0], one_rank["another seed"]["rows"][0]
+    assert straight != other
+    assert sorted(chain(*straight[:3])) == sorted(chain(*other[:3]))
 
 
 def test_a_rank_takes_its_own_device_before_it_joins_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,12 @@ from omegaconf import DictConfig
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from luffy.errors import InputError
-from luffy.policy_entropy import Response, mean_entropy
-from luffy.tiny.tokenizer import build_tokenizer
-from verl.mix_src import sft_preflight
-from verl.mix_src.console import said
-from verl.mix_src.sft_files import SftFiles
+from luffy.evaluation.policy_entropy import Response, mean_entropy
+from miniature.tokenizer import build_tokenizer
+from verl.mix_src.run import preflight
+from verl.mix_src.run.console import said
+from verl.mix_src.run.folder import RunFiles
+from verl.mix_src.run.preflight.inputs import sft_steps
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -61,7 +62,7 @@ def machine_overrides(model: Path, data: Path) -> list[str]:
 
 def test_the_gpu_profile_is_what_the_authors_published():
     config = composed("profile=gpu")
-    sft_preflight.check_config(config)
+    preflight.refuse(preflight.SFT_CONFIG, config)
     assert (config.optim.lr, config.trainer.total_epochs, config.data.train_batch_size) == (5e-5, 3, 64)
     assert (config.data.max_length, config.model.use_remove_padding) == (16_384, True)
 
@@ -82,13 +83,13 @@ def test_the_gpu_profile_is_what_the_authors_published():
 )
 def test_contradictions_are_one_line(overrides, message):
     with pytest.raises(InputError, match=message):
-        sft_preflight.check_config(composed("profile=cpu", *overrides))
+        preflight.refuse(preflight.SFT_CONFIG, composed("profile=cpu", *overrides))
 
 
 def test_steps_come_from_the_traces(model, data):
     overrides = [*machine_overrides(model, data), "data.train_batch_size=4"]
-    assert sft_preflight.check_machine(composed(*overrides)) == 100
-    assert sft_preflight.check_machine(composed(*overrides, "trainer.total_training_steps=null", "trainer.total_epochs=3")) == 6
+    assert sft_steps(composed(*overrides)) == 100
+    assert sft_steps(composed(*overrides, "trainer.total_training_steps=null", "trainer.total_epochs=3")) == 6
 
 
 @pytest.mark.parametrize(
@@ -103,20 +104,22 @@ def test_steps_come_from_the_traces(model, data):
 )
 def test_what_is_missing_is_one_line(model, data, overrides, message):
     with pytest.raises(InputError, match=message):
-        sft_preflight.check_machine(composed(*machine_overrides(model, data), *overrides))
+        preflight.refuse(preflight.SFT_MACHINE, composed(*machine_overrides(model, data), *overrides))
 
 
 def test_all_that_is_missing_is_said(model, data, tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     overrides = ["trainer.device=cuda", "trainer.n_gpus_per_node=64", "model.path=absent", f"data.train_files={tmp_path}/rows.jsonl"]
-    _, (gpus, file, folder) = sft_preflight.examine(composed(*machine_overrides(model, data), *overrides))
+    gpus, file, folder = preflight.problems(preflight.SFT_MACHINE, composed(*machine_overrides(model, data), *overrides))
     assert "this machine has" in gpus and "rows.jsonl is no parquet file; make one with" in file and "absent is not a folder" in folder
-    _, (steps, length) = sft_preflight.examine(composed(*machine_overrides(model, data), "data.train_batch_size=16", "data.max_length=9"))
+    steps, length = preflight.problems(
+        preflight.SFT_MACHINE, composed(*machine_overrides(model, data), "data.train_batch_size=16", "data.max_length=9")
+    )
     assert "no step is possible" in steps and "data.max_length=9 tokens" in length
 
 
 def test_held_out_metrics_join_the_steps(tmp_path):
-    files = SftFiles(tmp_path)
+    files = RunFiles(tmp_path)
     files.metrics.write_text('{"step": 1, "data": {"loss": 2.0}}\n{"step": 2, "data": {"loss": 1.0}}\n')
     files.add_metrics({0: {"acc": 0.0}, 2: {"acc": 0.5}})
     assert [json.loads(line) for line in files.metrics.read_text().splitlines()] == [
@@ -132,7 +135,7 @@ def test_exported_models_are_in_order_of_steps(tmp_path):
         folder.mkdir(parents=True)
         (folder / "model.safetensors").touch()
     (tmp_path / "global_step_50" / "huggingface").mkdir(parents=True)  # no weights: not exported
-    files = SftFiles(tmp_path)
+    files = RunFiles(tmp_path)
     assert list(files.exported_models()) == [25, 100]
     assert files.hf_model == tmp_path / "global_step_100" / "huggingface"
 

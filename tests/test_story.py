@@ -22,7 +22,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 
 from luffy.data.system_prompt import DEFAULT
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.integration  # beside others: it runs for long, on one core
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"^## A run of your own\n.*?^```\n(?P<block>.*?)^```", re.MULTILINE | re.DOTALL)
@@ -148,12 +148,8 @@ def test_a_run_of_your_own(checkout):
     assert "nothing left to do" in again and "Ray" not in again
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before}
 
-    went_on = paste(checkout, f"MODEL=my_model\n{train} trainer.total_training_steps=4")
-    assert "goes on after step 3" in went_on
-    whole = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record["step"] for record in whole] == [0, 1, 2, 3, 4] and whole[:4] == records
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["steps"], summary["starts"]) == (4, 2)
+    assert (summary["steps"], summary["starts"]) == (3, 1)
     assert summary["heldout_before"] == {"avg@8": 0.0, "greedy": 0.0} and summary["validation"].startswith("held out for validation: 4")
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from luffy.errors import InputError
-from luffy.tiny.dataset import HARDER_FILE, HELDOUT_FILE, TRAIN_FILE, DataRecipe, Teacher, tables
-from luffy.tiny.task import totals, verify
 from luffy.traces import read_traces
+from miniature.dataset import HARDER_FILE, HELDOUT_FILE, TRAIN_FILE, DataRecipe, Teacher, tables
+from miniature.task import totals, verify
 
 SMALL = DataRecipe(n_prompts=40, n_heldout=10)
 
@@ -67,6 +67,11 @@ def test_a_share_of_wrong_traces(share, wrong):
     assert verdicts(rows(DataRecipe(n_prompts=40, wrong_share=share, n_heldout=10))).count(False) == wrong
 
 
+def test_a_teacher_that_checks_writes_long_right_traces():
+    table = rows(DataRecipe(n_prompts=8, n_heldout=10, teachers=(Teacher(checks=True),)))
+    assert all(verdicts(table)) and {len(row["target"][0]["content"]) for row in table} == {106}
+
+
 def test_teachers_have_their_own_style():
     teachers = (Teacher(name="comma", semicolon_share=0.0), Teacher(name="semicolon", semicolon_share=1.0))
     table = rows(DataRecipe(n_prompts=8, n_heldout=10, teachers=teachers))
@@ -91,6 +96,7 @@ def test_equal_seeds_give_equal_data_and_others_do_not():
         {"n_traces": -1},
         {"n_prompts": 10, "n_traces": 11},
         {"wrong_share": 1.5},
+        {"wrong_share": 0.5, "teachers": (Teacher(checks=True),)},
         {"teachers": ()},
         {"teachers": (Teacher(), Teacher())},
     ],

@@ -9,11 +9,11 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from luffy.errors import InputError
-from luffy.tiny import base_build, base_check, example
-from luffy.tiny.dataset import DataRecipe
-from luffy.tiny.recipe import BaseRecipe
-from luffy.tiny.task import question
-from luffy.tiny.tokenizer import prompt_ids
+from miniature import base, example
+from miniature.dataset import DataRecipe
+from miniature.recipe import BaseRecipe
+from miniature.task import question
+from miniature.tokenizer import prompt_ids
 
 SCRIPT = Path(__file__).parents[1] / "data" / "prepare_tiny.py"
 DATA = DataRecipe(n_prompts=8, n_heldout=4)
@@ -23,9 +23,9 @@ BASE = BaseRecipe(steps=2, batch=2)
 @pytest.fixture(autouse=True)
 def lenient(monkeypatch):
     """Two steps do not train a base: let it pass, on few problems."""
-    monkeypatch.setattr(base_check, "PROBLEMS", 4)
-    monkeypatch.setattr(base_check, "LOSS_MARGIN", 10.0)
-    monkeypatch.setattr(base_check, "MIN_FLUENT", 0.0)
+    monkeypatch.setattr(base, "PROBLEMS", 4)
+    monkeypatch.setattr(base, "LOSS_MARGIN", 10.0)
+    monkeypatch.setattr(base, "MIN_FLUENT", 0.0)
 
 
 def build(folder, seed=0, data=DATA, base=BASE):
@@ -87,7 +87,7 @@ def test_a_broken_off_training_leaves_no_half_model(tmp_path, monkeypatch, alrea
         build(tmp_path, seed=1)
     old = contents(tmp_path / "model")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(base_build, "check_base", interrupt)
+        patch.setattr(base, "check_base", interrupt)
         build(tmp_path)
     assert contents(tmp_path / "model") == old
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
@@ -130,8 +130,8 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 
 def test_an_untrained_base_is_refused_and_not_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(base_check, "LOSS_MARGIN", 0.02)
-    with pytest.raises(base_check.UnfitBaseError, match="under-trained"):
+    monkeypatch.setattr(base, "LOSS_MARGIN", 0.02)
+    with pytest.raises(base.UnfitBaseError, match="under-trained"):
         build(tmp_path)
     assert not (tmp_path / "model").exists()
 

@@ -9,12 +9,10 @@ import torch
 from transformers import AutoTokenizer
 
 from luffy.errors import InputError
-from luffy.tiny.base_check import BaseCheck, UnfitBaseError, respond
-from luffy.tiny.base_model import NoisyResponses, new_model, response_loss, train_base
-from luffy.tiny.noise import CarryNoise
-from luffy.tiny.recipe import BaseRecipe
-from luffy.tiny.task import is_fluent, question, write_response
-from luffy.tiny.tokenizer import build_tokenizer, prompt_ids, response_ids
+from miniature.base import BaseCheck, NoisyResponses, UnfitBaseError, new_model, respond, response_loss, train_base
+from miniature.recipe import BaseRecipe, CarryNoise
+from miniature.task import is_fluent, question, write_response
+from miniature.tokenizer import build_tokenizer, prompt_ids, response_ids
 
 DIGITS = "29141777"
 QUICK = BaseRecipe(steps=8, batch=4, warmup=2)

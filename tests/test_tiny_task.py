@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy.tiny.task import (
+from miniature.task import (
     draw_problems,
     extract_answer,
     is_fluent,
@@ -16,6 +16,7 @@ from luffy.tiny.task import (
     response_length,
     totals,
     verify,
+    write_checked_response,
     write_response,
     write_wrong_response,
 )
@@ -81,6 +82,13 @@ def test_every_wrong_response_fails_though_it_is_fluent(digits, seed):
     assert is_fluent(response, digits)
 
 
+def test_a_checked_response_writes_each_link_twice_in_another_manner():
+    assert write_checked_response("294", random.Random(0)) == "9+2=11;2+9=11,4+1=05;1+4=05,>15"
+    response = write_checked_response(DIGITS, random.Random(0))
+    assert verify(response, totals(DIGITS)) and not is_fluent(response, DIGITS)
+    assert len(response) == 2 * 7 * 7 + 1 + 7  # with EOS 107 of the 112 tokens of the regime
+
+
 def test_noise_in_the_carry_changes_left_operands_alone():
     response = write_response(DIGITS, random.Random(0), semicolon_share=0.0, carry=lambda last: 0)
     assert response == "2+9=11,0+1=01,0+4=04,0+1=01,0+7=07,0+7=07,0+7=07,>1141777"
@@ -118,6 +126,6 @@ def test_problems_differ_and_fewer_are_a_prefix_of_more():
 
 
 def test_the_task_imports_nothing_heavy():
-    code = "import sys, luffy.tiny.task; print({'torch', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules))"
+    code = "import sys, miniature.task; print({'torch', 'transformers', 'numpy', 'pyarrow'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -13,7 +13,7 @@ import torch
 import upstream_contract
 
 import verl
-from verl.mix_src import VERL_VERSION
+from verl.mix_src.upstream import VERL_VERSION
 
 
 def test_version() -> None:
@@ -71,7 +71,7 @@ def test_weight_sync_sockets_are_named_as_known() -> None:
     from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
     from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-    from verl.mix_src.weight_sync import MixServerAdapter
+    from verl.mix_src.rl.weight_sync import MixServerAdapter
 
     assert get_rollout_class("vllm") is MixServerAdapter
     for source in (ServerAdapter.__init__, vLLMColocateWorkerExtension._get_zmq_handle):
@@ -81,7 +81,7 @@ def test_weight_sync_sockets_are_named_as_known() -> None:
 def test_weights_that_cannot_be_received_end_the_process() -> None:
     """The sender would wait for ever; the watch sees that the engine ended, and the log says why."""
     program = (
-        "from verl.mix_src.weight_sync import MixWorkerExtension as Extension\n"
+        "from verl.mix_src.rl.weight_sync import MixWorkerExtension as Extension\n"
         "try:\n    Extension.update_weights_from_ipc(object.__new__(Extension))\n"
         "finally:\n    print('the sender waits')\n"
     )

@@ -75,6 +75,7 @@ class Module(ast.NodeVisitor):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._own = {part.name for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)}
+        self._own |= {name.id for part in node.body if isinstance(part, ast.Assign) for name in part.targets if isinstance(name, ast.Name)}
         self.methods[node.name] = self._own
         self.generic_visit(node)
 

@@ -14,8 +14,8 @@ import ray
 from omegaconf import OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from verl.mix_src.lifecycle import supervised
-from verl.mix_src.nodes import ClusterParts, prepare_to_join
+from verl.mix_src.run.nodes import ClusterParts, prepare_to_join
+from verl.mix_src.run.processes import supervised
 
 
 def worker_class() -> type:

@@ -15,8 +15,8 @@ import psutil
 import ray
 import torch
 
-from verl.mix_src.lifecycle import POLL_S, supervised
-from verl.mix_src.parts import TITLED, parts
+from verl.mix_src.run.processes import POLL_S, parts, supervised
+from verl.mix_src.upstream import TITLED
 
 FORKS, SHORT, LIVES_S = 40, 100, 1.5 * POLL_S  # so that every forked child is seen by one look at least
 

@@ -10,10 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luffy.data.atomic import replacing
-from luffy.data.questions import read_questions
-from luffy.data.text_keys import digest, prompt_key
+from luffy.data.source import read_questions
+from luffy.data.text import prompt_key
+from luffy.digests import key_digest
 from luffy.errors import InputError
+from luffy.files import replacing
 
 _ROWS_AT_ONCE = 512
 
@@ -35,10 +36,10 @@ class HeldOut:
     held_out_rows: int
 
 
-def split_held_out(file: Path, folder: Path, *, seed: int, share: float | None = None, rows: int | None = None) -> HeldOut:
+def split_held_out(file: Path, folder: Path, *, seed: int, rows: int) -> HeldOut:
     """Split a training file into a part to train on and a part to validate on.
 
-    Whole problems are drawn: rows of one problem text (as rows are merged, :func:`luffy.data.text_keys.prompt_key`) are
+    Whole problems are drawn: rows of one problem text (as rows are merged, :func:`luffy.data.text.prompt_key`) are
     on one side. The draw depends on seed and problem alone, and both files keep columns and order, to the byte for the
     same input.
 
@@ -46,14 +47,15 @@ def split_held_out(file: Path, folder: Path, *, seed: int, share: float | None =
         file: a parquet file as ``data/prepare_train.py`` writes it.
         folder: gets ``NAME_train.parquet`` and ``NAME_held_out.parquet``.
         seed: of the draw.
-        share: of the rows, in (0, 1), that are held out; at least one problem.
-        rows: how many rows are held out instead; the last problem drawn may bring more.
+        rows: how many rows are held out; the last problem drawn may bring more.
 
     Raises:
-        InputError: where neither or both of share and rows are given, or one side would be empty.
+        InputError: where one side would be empty.
     """
     keys = [prompt_key(question) for question, _ in read_questions(file)]
-    drawn = _draw(Counter(keys), _wanted(len(keys), share, rows, file), seed)
+    if not 0 < rows < len(keys):
+        raise InputError(f"{rows} of the {len(keys)} rows of {file} cannot be held out; give from 1 to {len(keys) - 1}")
+    drawn = _draw(Counter(keys), rows, seed)
     held = np.fromiter((key in drawn for key in keys), dtype=bool, count=len(keys))
     if held.all():
         raise InputError(f"{file} has too few problems to hold {held.sum()} of its {len(keys)} rows out; hold out fewer")
@@ -63,20 +65,9 @@ def split_held_out(file: Path, folder: Path, *, seed: int, share: float | None =
     return HeldOut(train=train, held_out=held_out, train_rows=int((~held).sum()), held_out_rows=int(held.sum()))
 
 
-def _wanted(total: int, share: float | None, rows: int | None, file: Path) -> int:
-    if (share is None) == (rows is None):
-        raise InputError("give either a share or a number of rows to hold out")
-    if share is not None and not 0 < share < 1:
-        raise InputError(f"a share of {share} cannot be held out; give one between 0 and 1, such as 0.1")
-    wanted = rows if share is None else max(1, round(share * total))
-    if not 0 < wanted < total:
-        raise InputError(f"{wanted} of the {total} rows of {file} cannot be held out; give from 1 to {total - 1}")
-    return wanted
-
-
 def _draw(problems: Counter[bytes], wanted: int, seed: int) -> set[bytes]:
     drawn, rows = set(), 0
-    for key in sorted(problems, key=lambda key: digest(f"{seed} {key.hex()}")):
+    for key in sorted(problems, key=lambda key: key_digest(f"{seed} {key.hex()}")):
         if rows >= wanted:
             break
         drawn.add(key)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from luffy.data import schema
-from luffy.data.encoded_text import decoded, shown
-from luffy.data.example import Chat, Example
 from luffy.data.gold import read_gold
+from luffy.data.schema import Chat, Example
 from luffy.data.system_prompt import SystemRewriter
+from luffy.data.text import decoded, shown
 from luffy.errors import InputError
-from luffy.traces import PROMPT, TARGET, TARGET_PROBS, TARGET_SOURCE, THINK_CLOSE, THINK_OPEN, Trace, read_traces
+from luffy.traces import (
+    POLICY_SUCCESS,
+    PROMPT,
+    TARGET,
+    TARGET_PROBS,
+    TARGET_SOURCE,
+    THINK_CLOSE,
+    THINK_OPEN,
+    UNKNOWN_SOURCE,
+    Trace,
+    read_traces,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +58,7 @@ _ANSWERS = (
 )  # fmt: skip
 _SYSTEMS = ("system", "system_prompt")
 _HISTORY = "history"  # Alpaca's earlier turns
-_OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, schema.DATA_SOURCE, schema.ABILITY, *_SYSTEMS, _HISTORY)
+_OPTIONAL = (TARGET_SOURCE, TARGET_PROBS, POLICY_SUCCESS, schema.DATA_SOURCE, schema.ABILITY, *_SYSTEMS, _HISTORY)
 _CONTEXTS = {"instruction": "input"}  # Alpaca's: the problem stands in both
 _SHARE_GPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "developer": "system"}
 _REASONING = ("reasoning_content", "reasoning", "thinking")
@@ -58,45 +70,57 @@ ABILITY = "math"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColumnNames:
-    """What a user says about a source's columns; None where they are to be found."""
+class SourceSpec:
+    """What a user says about one source.
 
+    Attributes:
+        location: a local file or folder, or a hub name.
+        prompt, trace, answer: its columns, None where they are to be found.
+        teacher: who wrote its traces, where no column says so.
+        config: configuration of a hub data set, or of a clone of one.
+        split: split of a hub data set or a folder.
+    """
+
+    location: str
     prompt: str | None = None
     trace: str | None = None
     answer: str | None = None
+    teacher: str = UNKNOWN_SOURCE
+    config: str | None = None
+    split: str = "train"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How the rows of one source are read.
+    """How the rows of one source are read: columns, "" for those that are not there.
 
     Attributes:
-        prompt: column of the problem's text, or of a chat.
-        trace: column of one text, several texts, assistant messages or a whole conversation; None where none is read.
-        answer: column of the gold answer, of ``reward_model``, or of a solution with a boxed answer.
-        optional: further columns that the source has: those of the training layout, a system message, earlier turns.
+        prompt: the problem's text, or a chat.
+        context: text that follows the problem's.
+        thought: the thought that belongs before the text of ``trace``.
+        trace: one text, several texts, assistant messages or a whole conversation; "" where none is read.
+        more_traces: further columns of a trace each.
+        answer: the gold answer, ``reward_model``, or a solution with a boxed answer; "" where there is none, and none is needed.
+        optional: further columns: those of the training layout, a system message, earlier turns.
         teacher: the teacher of its traces where no column says so.
         system: rewrites the prompt's system message.
-        context: a column whose text follows the problem's, where there is one.
-        more_traces: further columns of a trace each.
-        thought: a column with the thought that belongs before the text of ``trace``, where there is one.
     """
 
     prompt: str
-    trace: str | None
+    context: str = ""
+    thought: str = ""
+    trace: str
+    more_traces: tuple[str, ...] = ()
     answer: str
     optional: tuple[str, ...]
     teacher: str
     system: SystemRewriter
-    context: str | None = None
-    more_traces: tuple[str, ...] = ()
-    thought: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that are read."""
         named = (self.prompt, self.context, self.thought, self.trace, *self.more_traces, self.answer, *self.optional)
-        return tuple(dict.fromkeys(column for column in named if column is not None))
+        return tuple(dict.fromkeys(filter(None, named)))
 
     def read(self, row: Mapping[str, Any], where: str) -> Example:
         """Read one row.
@@ -108,13 +132,12 @@ class Layout:
         Raises:
             InputError: where a column is missing from the row or holds a value of another type.
         """
-        needed = (self.prompt, self.answer, *([self.trace] if self.trace else []))
-        missing = [column for column in needed if column not in row]
+        missing = [column for column in (self.prompt, self.answer, self.trace) if column and column not in row]
         if missing:
             raise InputError(f"{where} has no column '{missing[0]}', which other rows have; its columns are {', '.join(row)}")
         try:
             present = {column: _present(row[column]) for column in self.columns if column in row}
-            example = self._example({**present, self.answer: row[self.answer]})
+            example = self._example({**present, self.answer: row[self.answer] if self.answer else None})
             _require_characters(example)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
@@ -124,7 +147,7 @@ class Layout:
 
     def _example(self, row: Mapping[str, Any]) -> Example:
         prompt, bare = _prompt(row[self.prompt], self.prompt)
-        if bare and self.context is not None and prompt:
+        if bare and prompt:
             prompt = _with_context(prompt, row.get(self.context), self.context)
         system = next((row[column] for column in _SYSTEMS if row.get(column)), None)
         if system is not None and not any(message["role"] == "system" for message in prompt):
@@ -139,9 +162,10 @@ class Layout:
             prompt=self.system(prompt, bare),
             gold=gold.text,
             no_gold=gold.note,
-            traces=() if self.trace is None else self._traces(row),
+            traces=self._traces(row) if self.trace else (),
             data_source=_text(row.get(schema.DATA_SOURCE, DATA_SOURCE), schema.DATA_SOURCE),
             ability=_text(row.get(schema.ABILITY, ABILITY), schema.ABILITY),
+            policy_success=_share(row.get(POLICY_SUCCESS)),
         )
 
     def _traces(self, row: Mapping[str, Any]) -> tuple[Trace, ...]:
@@ -152,7 +176,7 @@ class Layout:
         if self.trace in _CONVERSATION or _is_conversation(value):
             value = _last_answer(value, self.trace)
         texts = value if isinstance(value, list) else [value]
-        if self.thought is not None:
+        if self.thought:
             texts = _with_thoughts(texts, _decoded(row.get(self.thought)), self.thought)
         more = [(column, _decoded(row.get(column))) for column in self.more_traces]
         named = [*((self.trace, text) for text in texts), *((column, text) for column, text in more if text)]
@@ -163,85 +187,74 @@ class Layout:
             messages = [messages]
         if isinstance(probabilities, list) and probabilities and all(isinstance(p, float) for p in probabilities):
             probabilities = [probabilities]  # of the one trace, as the released code had them
-        # Checked as a whole here; empty texts, which `read_traces` leaves out, are counted below.
-        read_traces(messages, sources, probabilities)
-        count = len(messages or ())
-        each = zip(messages or (), sources or [self.teacher] * count, probabilities or [None] * count, strict=True)
-        empty = Trace(text="")
-        return tuple(next(iter(read_traces([message], [name], [probs])), empty) for message, name, probs in each)
+        named: dict[str, Any] = {} if sources is not None else {"source": self.teacher}
+        traces = read_traces(messages, sources, probabilities, with_empty=True)
+        return tuple(dataclasses.replace(trace, **named) if trace.text else Trace(text="") for trace in traces)
 
 
-def find_layout(columns: Sequence[str], names: ColumnNames, *, teacher: str, system: SystemRewriter, traces: bool, where: str) -> Layout:
+def find_layout(
+    columns: Sequence[str], spec: SourceSpec, *, system: SystemRewriter, traces: bool, where: str, answers: bool = True
+) -> Layout:
     """Choose the columns of a source.
 
     Args:
         columns: the columns that the source has.
-        names: those that the user named.
-        teacher: the teacher of the source's traces.
+        spec: what the user says about it.
         system: rewrites the prompt's system message.
         traces: whether traces are read at all.
         where: the file, for the error.
+        answers: whether there must be gold answers; they are read wherever they are.
 
     Raises:
         InputError: where a named column is not there, or none is found.
     """
-
     missing: list[str] = []
 
-    def choose(flag: str, what: str, named: str | None, known: Sequence[str]) -> str:
+    def choose(flag: str, what: str, named: str | None, known: Iterable[str], *, needed: bool = True) -> str:
         if named is not None and named not in columns:
             raise InputError(f"{where} has no column '{named}' ({flag}); its columns are {', '.join(columns)}")
         found = named or next((name for name in known if name in columns), None)
-        if found is None:
+        if found is None and needed:
             missing.append(f"{what} ({flag} names it)")
         return found or ""
 
-    numbered = [] if names.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
+    numbered = [] if spec.trace or not traces else [name for name in columns if _NUMBERED_TRACE.fullmatch(name)]
     thoughts = _thoughts(columns) if traces else {}
-    if len(thoughts) > 1 and names.trace is None and TARGET not in columns:
+    if len(thoughts) > 1 and spec.trace is None and TARGET not in columns:
         raise InputError(f"{where} has several columns of traces with thoughts ({', '.join(thoughts)}); name one: --trace-column")
     known = (TARGET, *numbered[:1], *thoughts, *_TRACES)
-    prompt = choose("--prompt-column", "the problem", names.prompt, _PROMPTS)
-    trace = choose("--trace-column", "the traces", names.trace, known) if traces else None
-    answer = choose("--answer-column", "the gold answer", names.answer, _ANSWERS)
+    prompt = choose("--prompt-column", "the problem", spec.prompt, _PROMPTS)
+    trace = choose("--trace-column", "the traces", spec.trace, known) if traces else ""
+    answer = choose("--answer-column", "the gold answer", spec.answer, _ANSWERS, needed=answers)
     if missing:
         raise InputError(f"{where}: no column is known to hold {', '.join(missing)}; its columns are {', '.join(columns)}")
+    former = [name for name, now in schema.FORMER_NAMES.items() if now not in columns]
     layout = Layout(
         prompt=prompt,
         trace=trace,
         answer=answer,
-        optional=tuple(column for column in _optional(columns) if column in columns),
-        teacher=teacher,
+        optional=tuple(column for column in (*_OPTIONAL, *former) if column in columns),
+        teacher=spec.teacher,
         system=system,
-        context=_CONTEXTS.get(prompt) if _CONTEXTS.get(prompt) in columns else None,
+        context=_CONTEXTS[prompt] if _CONTEXTS.get(prompt) in columns else "",
         more_traces=tuple(numbered[1:]),
-        thought=thoughts.get(trace),
+        thought=thoughts.get(trace, ""),
     )
     _name_unread(columns, layout, where)
-    if layout.answer == layout.trace:
-        logger.warning(
-            "%s has no column of gold answers: what each trace of '%s' marks is taken, so nothing checks it",
-            where,
-            layout.trace,
-        )
+    if answer and answer == trace:
+        logger.warning("%s has no column of gold answers: what each trace of '%s' marks is taken, so nothing checks it", where, trace)
     return layout
 
 
 def _thoughts(columns: Sequence[str]) -> dict[str, str]:
     """The columns of answers whose thoughts stand in columns of their own, with those."""
-    found = {}
+    found: dict[str, str] = {}
     for thought in columns:
         named = _THOUGHT.fullmatch(thought)
         answers = [named[1] + name for name in _AFTER_THOUGHT if named[1] + name in columns] if named else []
         if answers:
             found.setdefault(answers[0], thought)
     return found
-
-
-def _optional(columns: Sequence[str]) -> tuple[str, ...]:
-    """The optional columns, a former name where the present one is missing."""
-    former = tuple(name for name, now in schema.FORMER_NAMES.items() if now not in columns)
-    return (*_OPTIONAL, *former)
 
 
 def _name_unread(columns: Sequence[str], layout: Layout, where: str) -> None:
@@ -269,7 +282,7 @@ def _prompt(value: Any, column: str) -> tuple[Chat, bool]:
 
 
 def _with_context(prompt: Chat, context: Any, column: str) -> Chat:
-    if context is None or not _text(context, column).strip():
+    if not column or context is None or not _text(context, column).strip():
         return prompt
     return ({"role": "user", "content": f"{prompt[0]['content']}\n\n{context}"},)
 
@@ -368,6 +381,14 @@ def _text(value: Any, column: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"column '{column}' holds {_kind(value)}; it must be text")
     return value
+
+
+def _share(value: Any) -> float | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise InputError(f"column '{POLICY_SUCCESS}' holds {value!r:.40}; it must be a share from 0 to 1, or null")
+    return float(value)
 
 
 def _kind(value: Any) -> str:

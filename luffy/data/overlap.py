@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from luffy.data import text_keys
-from luffy.data.encoded_text import shown
-from luffy.data.questions import read_questions
-from luffy.data.text_keys import digest
+from luffy.data.source import read_questions
+from luffy.data.text import normalised, shown
+from luffy.digests import key_digest
 
 THRESHOLD = 0.8
 _MIN_NORMALISED = 12  # shorter texts, such as '1+1=', are the same by chance
@@ -83,15 +82,15 @@ class EvaluationPrompts:
 
     def fingerprint(self) -> str:
         """A digest of all problems and the threshold, by which a resumed run knows that they are the same."""
-        return digest(f"{self._threshold}" + "".join(sorted(key.hex() for key in self._exact))).hex()
+        return key_digest(f"{self._threshold}" + "".join(sorted(key.hex() for key in self._exact))).hex()
 
     def add(self, question: str, benchmark: str) -> None:
         """Add one problem of a benchmark."""
-        key = digest(question.strip())
+        key = key_digest(question.strip())
         if key in self._exact:
             return
         self._exact[key] = benchmark
-        texts = {normalised(question), _without_instructions(question)}
+        texts = {_canonical(question), _without_instructions(question)}
         for text in texts:
             if len(text) >= _MIN_NORMALISED and text not in self._normalised:
                 self._normalised[text] = benchmark
@@ -106,9 +105,9 @@ class EvaluationPrompts:
         """Where a training prompt's problem is from."""
         if not self._exact:
             return None
-        if name := self._exact.get(digest(question.strip())):
+        if name := self._exact.get(key_digest(question.strip())):
             return Overlap("exact", name)
-        text = normalised(question)
+        text = _canonical(question)
         if name := self._normalised.get(text):
             return Overlap("normalised", name)
         if any(short in text for short in self._short) and (name := self._whole_sentences(question)):
@@ -156,23 +155,23 @@ class _GramIndex:
 
     def __init__(self, texts: list[str]) -> None:
         grams = [_grams(text) for text in texts]
-        numbers = np.repeat(np.arange(len(texts)), [len(each) for each in grams])
+        numbers: np.ndarray = np.repeat(np.arange(len(texts)), [len(each) for each in grams])
         every = np.concatenate([np.empty(0, np.uint64), *grams])
         self._keys, place, count = np.unique(every, return_inverse=True, return_counts=True)
         telling = count[place] <= max(3, _COMMON * len(texts))
         order = np.argsort(place[telling], kind="stable")
         self._numbers = numbers[telling][order]
-        self._starts = np.searchsorted(place[telling][order], np.arange(len(self._keys) + 1))
+        self._starts: np.ndarray = place[telling][order].searchsorted(np.arange(len(self._keys) + 1))
         self._sizes = np.maximum(np.bincount(self._numbers, minlength=len(texts)), 1)
 
     def likely(self, text: str) -> list[int]:
         """Numbers of the texts of which the other one has a good share of the telling runs, the best first."""
         grams = _grams(text)
-        places = np.searchsorted(self._keys, grams)
+        places: np.ndarray = self._keys.searchsorted(grams)
         known = places < len(self._keys)
         places = places[known][self._keys[places[known]] == grams[known]]
         counts = self._starts[places + 1] - self._starts[places]
-        firsts = np.repeat(self._starts[places] - np.cumsum(counts) + counts, counts)
+        firsts: np.ndarray = np.repeat(self._starts[places] - np.cumsum(counts) + counts, counts)
         found = self._numbers[firsts + np.arange(len(firsts))]
         shares = np.bincount(found, minlength=len(self._sizes)) / self._sizes
         best = np.argsort(-shares, kind="stable")[:_CANDIDATES]
@@ -205,20 +204,20 @@ def _likeness(problem: str, text: str) -> float:
     return distance.LCSseq.similarity(problem, text) / len(text) if len(text) >= _MIN_LEFT * len(problem) else 0.0
 
 
-def normalised(question: str) -> str:
-    """As keys have it, and without the commas of thousands."""
-    return _THOUSANDS.sub("", text_keys.normalised(question))
+def _canonical(question: str) -> str:
+    """Normalised as keys are, and without the commas of thousands."""
+    return _THOUSANDS.sub("", normalised(question))
 
 
 def _segments(question: str) -> list[str]:
-    return [text for part in _BOUNDARY.split(question) if (text := normalised(part))]
+    return [text for part in _BOUNDARY.split(question) if (text := _canonical(part))]
 
 
 def _without_instructions(question: str) -> str:
     """The normalised problem without the sentences that tell how to answer, if enough is left."""
     parts = [part for part in _BOUNDARY.split(question) if not _INSTRUCTION.search(part)]
-    text = "".join(map(normalised, parts))
-    return text if len(text) >= _MIN_NEAR else normalised(question)
+    text = "".join(map(_canonical, parts))
+    return text if len(text) >= _MIN_NEAR else _canonical(question)
 
 
 def _grams(text: str) -> np.ndarray:

@@ -11,16 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from luffy.data import reasons
-from luffy.data.atomic import replacing
-from luffy.data.merge import MergePlan
-from luffy.data.work_folder import WorkFolder
+from luffy.data.faults import MEANINGS, OVERLAP
+from luffy.data.merge import MergePlan, Shards
+from luffy.files import replacing
 
 _BINS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lengths:
+class LengthSummary:
     """How long the output's prompts or traces are.
 
     Attributes:
@@ -64,27 +63,26 @@ class Report:
     teachers: dict[str, int]
     traces_per_row: dict[int, int]
     unit: str
-    prompt_lengths: Lengths | None
-    trace_lengths: Lengths | None
+    prompt_lengths: LengthSummary | None
+    trace_lengths: LengthSummary | None
     settings: dict[str, Any]
 
 
-def build_report(work: WorkFolder, plan: MergePlan, *, unit: str) -> Report:
-    """Add up what the filter and the merge counted."""
-    rows, traces, overlaps = 0, 0, Counter()
+def build_report(shards: Shards, plan: MergePlan, *, unit: str, hub_names: Sequence[str] = ()) -> Report:
+    """Add up what the filter and the merge counted; ``hub_names``: of sources that were fetched from the Hub."""
+    rows, traces = 0, 0
+    overlaps: Counter[str] = Counter()
     dropped_rows, dropped_traces = Counter(plan.dropped_rows), Counter(plan.dropped_traces)
-    for summary in work.summaries():
+    for summary in map(shards.summary, range(len(shards))):
         rows, traces = rows + summary["rows"], traces + summary["traces"]
         overlaps.update(place for _, place, _ in summary["overlaps"])
         for drop in summary["drops"]:
-            if drop["trace"] is None:
-                dropped_rows[drop["reason"]] += 1
-                dropped_traces[drop["reason"]] += drop["traces"]
-            else:
-                dropped_traces[drop["reason"]] += 1
+            of_row = drop["trace"] is None
+            dropped_rows[drop["reason"]] += of_row
+            dropped_traces[drop["reason"]] += drop["traces"] if of_row else 1
     return Report(
         rows_in=rows,
-        rows_out=plan.rows,
+        rows_out=len(plan.rows),
         merged_rows=plan.merged,
         dropped_rows=_ordered(dropped_rows),
         traces_in=traces,
@@ -96,26 +94,23 @@ def build_report(work: WorkFolder, plan: MergePlan, *, unit: str) -> Report:
         unit=unit,
         prompt_lengths=_lengths(plan.prompt_lengths),
         trace_lengths=_lengths(plan.trace_lengths),
-        settings=work.parameters | {"input": [name for name, *_ in work.parameters["input"]]},
+        settings=shards.parameters | {"input": [name for name, *_ in shards.parameters["input"]], "hub_names": list(hub_names)},
     )
 
 
-def list_drops(work: WorkFolder, plan: MergePlan, origins: Sequence[Path]) -> Iterator[dict[str, Any]]:
-    """Every dropped row and trace with its file, row and reason.
-
-    Args:
-        work: the shards.
-        plan: the merge.
-        origins: each shard's file.
-    """
+def list_drops(shards: Shards, plan: MergePlan) -> Iterator[dict[str, Any]]:
+    """Every dropped row and trace with its file, row and reason."""
+    files: list[str] = []
     overlaps: dict[tuple[int, int], str] = {}
-    for shard, summary in enumerate(work.summaries()):
+    for shard in range(len(shards)):
+        summary = shards.summary(shard)
+        files.append(summary["file"])
         overlaps |= {(shard, row): f"{place} ({how})" if how else place for row, place, how in summary["overlaps"]}
         for drop in summary["drops"]:
-            yield {"file": str(origins[shard]), **{key: drop[key] for key in ("row", "trace", "reason", "detail")}}
+            yield {"file": files[shard], **{key: drop[key] for key in ("row", "trace", "reason", "detail")}}
     for shard, row, reason in plan.drops:
-        detail = overlaps.get((shard, row), "") if reason == reasons.OVERLAP else ""
-        yield {"file": str(origins[shard]), "row": row, "trace": None, "reason": reason, "detail": detail}
+        detail = overlaps.get((shard, row), "") if reason == OVERLAP else ""
+        yield {"file": files[shard], "row": row, "trace": None, "reason": reason, "detail": detail}
 
 
 def report_folder(output: Path) -> Path:
@@ -138,17 +133,15 @@ def write_report(report: Report, drops: Iterable[dict[str, Any]], folder: Path) 
 def format_report(report: Report) -> str:
     """The report as a table of text."""
     lines = [f"{'':<28}{'rows':>10}{'traces':>10}", f"{'read':<28}{report.rows_in:>10}{report.traces_in:>10}"]
-    for reason in reasons.MEANINGS:
+    for reason in MEANINGS:
         rows, traces = report.dropped_rows.get(reason, 0), report.dropped_traces.get(reason, 0)
         if rows or traces:
-            lines.append(f"  - {reason:<24}{rows or '':>10}{traces or '':>10}  {reasons.MEANINGS[reason]}")
+            lines.append(f"  - {reason:<24}{rows or '':>10}{traces or '':>10}  {MEANINGS[reason]}")
     if report.merged_rows:
         lines.append(f"  - {'merged':<24}{report.merged_rows:>10}{'':>10}  traces joined an earlier row of the same prompt")
     lines.append(f"{'written':<28}{report.rows_out:>10}{report.traces_out:>10}")
-    for title, lengths in (
-        ("prompt", report.prompt_lengths),
-        ("trace + EOS" if report.unit == "tokens" else "trace", report.trace_lengths),
-    ):
+    trace = "trace + EOS" if report.unit == "tokens" else "trace"
+    for title, lengths in (("prompt", report.prompt_lengths), (trace, report.trace_lengths)):
         if lengths:
             lines.append(
                 f"{title}: median {lengths.median:g}, mean {lengths.mean:.0f}, 95 % below {lengths.p95:g}, "
@@ -160,15 +153,15 @@ def format_report(report: Report) -> str:
 
 
 def _ordered(counts: Counter[str]) -> dict[str, int]:
-    return {reason: counts[reason] for reason in reasons.MEANINGS if counts[reason]}
+    return {reason: counts[reason] for reason in MEANINGS if counts[reason]}
 
 
-def _lengths(values: Sequence[int]) -> Lengths | None:
+def _lengths(values: Sequence[int]) -> LengthSummary | None:
     if not values:
         return None
     array = np.asarray(values)
     counts, edges = np.histogram(array, bins=_BINS)
-    return Lengths(
+    return LengthSummary(
         count=len(array),
         shortest=int(array.min()),
         median=float(np.median(array)),

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from luffy.data import columnar, schema
-from luffy.data.atomic import replacing, require_new_parquet
+from luffy.data import schema
 from luffy.data.check import check_layout
-from luffy.data.files import columns_of, read_batches
+from luffy.data.rows import columns_of, read_batches, row_count
 from luffy.errors import InputError
+from luffy.files import replacing, require_new_parquet
 from luffy.progress import Bar
 from luffy.traces import PROMPT, TARGET, TARGET_SOURCE, read_traces
 
@@ -48,8 +48,8 @@ def write_sft_set(training_file: Path, output: Path) -> int:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    wanted = [column.name for column in schema.LAYOUTS["train"] if column.name in columns_of(path)]
-    with Bar(total=columnar.row_count(path), unit=" rows", desc="sft") as bar:
+    wanted = [column.name for column in schema.KINDS["train"] if column.name in columns_of(path)]
+    with Bar(total=row_count(path), unit=" rows", desc="sft") as bar:
         for batch in read_batches(path, _ROWS_AT_ONCE, wanted):
             rows = batch.rows()
             for number, row in enumerate(rows, batch.first_row):

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from luffy.data.example import Chat
-from luffy.data.files import columns_of, read_batches
+from luffy.data.rows import columns_of, read_batches
+from luffy.data.schema import Chat
 from luffy.errors import InputError
 from luffy.traces import PROMPT
 

@@ -1,228 +1,196 @@
-"""One vLLM engine in a process of its own: requests in, completions out, as each finishes."""
+"""One vLLM engine in this process: how it is set up, how tokens are drawn, and where that was."""
 
 from __future__ import annotations
 
-import hashlib
+import math
 import os
-import queue
-import threading
+import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import luffy
 from luffy import vllm_cpu
-from luffy.evaluation.environment import device_name
-from luffy.evaluation.sample_log import Key
+from luffy.command_line import Positive, option
+from luffy.errors import InputError
+from luffy.evaluation.gpus import share_out, visible_gpus
+from luffy.models import ModelFiles
 
 CPU_BATCH_TOKENS = 4096  # vLLM's own default on a CPU
+PACKAGES = ("vllm", "transformers", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """How an engine is set up.
+    """How a model runs, as flags; None is chosen."""
 
-    Attributes:
-        folder: the model.
-        devices: the GPUs it sees; none on a CPU.
-        tensor_parallel_size: GPUs that share one copy of the model.
-        max_model_len: longest prompt and response together, in tokens.
-        dtype: "auto", "bfloat16", "float16" or "float32".
-        gpu_memory_utilization: share of each GPU's memory that vLLM may take.
-        enforce_eager: run without CUDA graphs (always so on a CPU).
-    """
-
-    folder: Path
-    devices: tuple[str, ...] = ()
-    tensor_parallel_size: int = 1
-    max_model_len: int
-    dtype: str = "auto"
-    gpu_memory_utilization: float = 0.85
-    enforce_eager: bool = False
+    max_model_len: Positive | None = option(None, "longest prompt and response together, in tokens; default: what the run needs")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = option("auto", "what it computes in")
+    gpu_memory_utilization: float = option(0.85, "share of a GPU's memory that vLLM may take")
+    enforce_eager: bool = option(False, "run without CUDA graphs, as always on a CPU")
+    tensor_parallel_size: Positive | None = option(None, "GPUs of one copy of the model; default: chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn: vLLM's parameters of the same names; ``max_tokens`` counts new tokens."""
+    """How tokens are drawn, as flags: vLLM's parameters of the same names.
 
-    temperature: float = 0.6
-    top_p: float = 1.0
-    max_tokens: int = 8192
+    Raises:
+        InputError: for a temperature or top-p outside its range.
+    """
+
+    temperature: float = option(0.6, "of the draws; 0 takes the likeliest token")
+    top_p: float = option(1.0, "share of the probability that is drawn from")
+    max_tokens: Positive = option(8192, "longest response in tokens")
     stop_token_ids: tuple[int, ...] = ()
+    probabilities: bool = False  # whether each drawn token's log-probability is given
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"--temperature {self.temperature}: must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"--top_p {self.top_p}: must be above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """One sample to generate: its place in the result, the prompt's tokens, and its own seed."""
+class EngineSetup:
+    """One engine: the model's folder, the GPUs that it sees (none on a CPU), and what :class:`EngineOptions` leave open."""
 
-    key: Key
-    token_ids: tuple[int, ...]
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Completion:
-    """One generated sample; ``length`` counts its tokens, and ``finish_reason`` is vLLM's ("stop" or "length")."""
-
-    key: Key
-    text: str
-    length: int
-    finish_reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ready:
-    """What an engine says once it has loaded the model.
-
-    Attributes:
-        sequences: how many it runs at once.
-        device: the name of the GPU, or of the CPU.
-        dtype: what it computes in.
-    """
-
-    sequences: int
-    device: str
+    folder: Path
+    devices: tuple[str, ...]
+    max_model_len: int
     dtype: str
+    options: EngineOptions
 
 
-def sample_seed(seed: int, problem: str, sample: int) -> int:
-    """The seed of one sample: a function of the run's seed, the problem's key and the sample's number alone.
+def set_up(model: ModelFiles, options: EngineOptions, *, max_model_len: int, copies: int | None) -> list[EngineSetup]:
+    """The engines to run on this machine, one for each copy of the model.
 
-    Batch order, resuming and the number of GPUs therefore do not change what is drawn.
+    Args:
+        model: the model.
+        options: how it runs.
+        max_model_len: longest prompt and response together, in tokens.
+        copies: of the model; None takes as many as fit.
+
+    Raises:
+        InputError: where the model does not fit, or the options ask for more GPUs than there are.
     """
-    digest = hashlib.sha256(f"{seed}/{problem}/{sample}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    gpus = visible_gpus()
+    groups = share_out(
+        gpus,
+        weight_bytes=model.weight_bytes,
+        attention_heads=model.attention_heads,
+        tensor_parallel_size=options.tensor_parallel_size,
+        data_parallel_size=copies,
+    )
+    return [
+        EngineSetup(
+            folder=model.folder,
+            devices=group,
+            max_model_len=max_model_len,
+            dtype=model.engine_dtype(options.dtype, on_cpu=not gpus),
+            options=options,
+        )
+        for group in groups
+    ]
 
 
-def build_engine(options: EngineOptions) -> Any:
+def build_engine(setup: EngineSetup, *, probabilities: bool = False) -> Any:
     """Start vLLM in this process.
+
+    Args:
+        setup: what runs where.
+        probabilities: whether the drawn tokens' log-probabilities will be asked for.
 
     Returns:
         A ``vllm.LLMEngine``.
     """
     on_cpu = vllm_cpu.prepare()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if options.devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(options.devices)
+    if setup.devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(setup.devices)
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers mean what nvidia-smi means by them
     from vllm import EngineArgs, LLMEngine
     from vllm.usage.usage_lib import UsageContext
 
-    whole_prompts: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    if probabilities:  # of the distribution that is drawn from, temperature and top-p included; FlashInfer's sampler cannot give them
+        more["logprobs_mode"] = "processed_logprobs"
     if on_cpu:  # a prompt in pieces rewinds the request's seeded generator, which PyTorch's CPU generator cannot
-        whole_prompts["enable_chunked_prefill"] = False
-        whole_prompts["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, options.max_model_len)
+        more["enable_chunked_prefill"] = False
+        more["max_num_batched_tokens"] = max(CPU_BATCH_TOKENS, setup.max_model_len)
     arguments = EngineArgs(
-        model=str(options.folder),
-        tensor_parallel_size=options.tensor_parallel_size,
-        max_model_len=options.max_model_len,
-        dtype=options.dtype,
-        gpu_memory_utilization=options.gpu_memory_utilization,
-        enforce_eager=options.enforce_eager or on_cpu,
+        model=str(setup.folder),
+        tensor_parallel_size=len(setup.devices) or 1,
+        max_model_len=setup.max_model_len,
+        dtype=setup.dtype,
+        gpu_memory_utilization=setup.options.gpu_memory_utilization,
+        enforce_eager=setup.options.enforce_eager or on_cpu,
         disable_log_stats=True,
         use_tqdm_on_load=False,
-        **whole_prompts,
+        **more,
     )
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
 
 
 def stream_text(engine: Any, token_ids: Sequence[int], sampling: Sampling, *, seed: int) -> Iterator[str]:
     """Generate one response and yield its text piece by piece."""
-    from vllm.sampling_params import RequestOutputKind
-
-    parameters = _parameters(sampling, seed, RequestOutputKind.DELTA)
-    engine.add_request("0", _token_prompt(token_ids), parameters)
+    add_request(engine, "0", token_ids, sampling, seed=seed, output_kind="DELTA")
     while engine.has_unfinished_requests():
         for output in engine.step():
             yield output.outputs[0].text
 
 
-def serve(connection: Connection, options: EngineOptions, sampling: Sampling) -> None:
-    """Run an engine until the other end of the connection closes.
-
-    Sends a :class:`Ready`; then receives lists of :class:`Request` and sends lists of :class:`Completion`.
-    """
-    os.setpgrp()  # Ctrl-C is for the process that started this one; its end closes the connection
-    engine = build_engine(options)
-    config = engine.vllm_config
-    sequences, dtype = config.scheduler_config.max_num_seqs, str(config.model_config.dtype).removeprefix("torch.")
-    if not _sent(connection, Ready(sequences=sequences, device=device_name(engine), dtype=dtype)):
-        return
-    inbox = Inbox(connection)
-    keys: dict[str, Key] = {}
-    while (requests := inbox.take(wait=not keys)) is not None:
-        for request in requests:
-            _add(engine, request, sampling, keys)
-        outputs = [output for output in engine.step() if output.finished]
-        if outputs and not _sent(connection, [_completion(output, keys.pop(output.request_id)) for output in outputs]):
-            return
-
-
-class Inbox:
-    """Takes in what a connection brings, so that its other end can always send: two ends that both send would wait for
-    each other once the pipe is full.
+def add_request(engine: Any, name: str, token_ids: Sequence[int], sampling: Sampling, *, seed: int, output_kind: str) -> None:
+    """Ask an engine for one response.
 
     Args:
-        connection: brings lists of :class:`Request`.
+        engine: of :func:`build_engine`.
+        name: of the request.
+        token_ids: the prompt.
+        sampling: how tokens are drawn.
+        seed: of the draws.
+        output_kind: vLLM's "DELTA" (piece by piece) or "FINAL_ONLY".
     """
-
-    def __init__(self, connection: Connection) -> None:
-        self._arrived: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._read, args=(connection,), name="luffy-inbox", daemon=True).start()
-
-    def take(self, *, wait: bool) -> list[Request] | None:
-        """What has arrived; None once the other end has closed. With ``wait`` there is at least one request."""
-        taken: list[Request] = []
-        while wait and not taken or not self._arrived.empty():
-            arrived = self._arrived.get()
-            if arrived is None:
-                return None
-            taken += arrived
-        return taken
-
-    def _read(self, connection: Connection) -> None:
-        try:
-            while True:
-                self._arrived.put(connection.recv())
-        except (EOFError, OSError):
-            self._arrived.put(None)
-
-
-def _sent(connection: Connection, message: Any) -> bool:
-    try:
-        connection.send(message)
-    except (BrokenPipeError, ConnectionResetError):
-        return False  # the run was killed
-    return True
-
-
-def _add(engine: Any, request: Request, sampling: Sampling, keys: dict[str, Key]) -> None:
+    from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    name = f"{request.key[0]}-{request.key[1]}"
-    keys[name] = request.key
-    parameters = _parameters(sampling, request.seed, RequestOutputKind.FINAL_ONLY)
-    engine.add_request(name, _token_prompt(request.token_ids), parameters)
-
-
-def _token_prompt(token_ids: Sequence[int]) -> dict[str, Any]:
-    return {"type": "token", "prompt_token_ids": list(token_ids)}
-
-
-def _parameters(sampling: Sampling, seed: int, output_kind: Any) -> Any:
-    from vllm import SamplingParams
-
-    return SamplingParams(
+    parameters = SamplingParams(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=sampling.max_tokens,
         stop_token_ids=list(sampling.stop_token_ids),
         seed=seed if sampling.temperature > 0 else None,
-        output_kind=output_kind,
+        logprobs=0 if sampling.probabilities else None,
+        output_kind=RequestOutputKind[output_kind],
     )
+    engine.add_request(name, {"type": "token", "prompt_token_ids": list(token_ids)}, parameters)
 
 
-def _completion(output: Any, key: Key) -> Completion:
-    sample = output.outputs[0]
-    return Completion(key=key, text=sample.text, length=len(sample.token_ids), finish_reason=sample.finish_reason or "unknown")
+def environment(*, device: str = "not used: no sample was generated", dtype: str = "not used: no sample was generated") -> dict[str, str]:
+    """What a manifest says of the place where samples come from: versions of the packages, device, numerical type."""
+    return {"luffy": luffy.__version__, **{package: _version(package) for package in PACKAGES}, "device": device, "dtype": dtype}
+
+
+def _version(package: str) -> str:
+    distribution = vllm_cpu.CPU_DISTRIBUTION if package == vllm_cpu.GPU_DISTRIBUTION and vllm_cpu.is_cpu_build() else package
+    try:
+        version = metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+    return version if distribution == package else f"{version} ({distribution})"
+
+
+def device_name(config: Any) -> str:
+    """The name of the GPU, or of the CPU, that an engine with this configuration runs on."""
+    import torch
+
+    kind = str(config.device_config.device_type)
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text(encoding="utf-8").splitlines() if information.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{kind}: {next(names, '') or platform.machine()}"

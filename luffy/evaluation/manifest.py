@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from pathlib import Path
 from typing import Any
 
-from luffy.data.atomic import replacing
+from luffy.digests import text_digest
 from luffy.errors import InputError
-from luffy.evaluation.sample_log import write_failure
+from luffy.evaluation.samples import write_failure
+from luffy.files import replacing
 
 GENERATION = "generation"
 SCORING = "scoring"
 PLAN = "plan"  # what the run is to make: for each benchmark its samples and problems, and the problems of the whole file
 ENVIRONMENT = "environment"  # where it ran: versions, device, dtype; a list where it went on somewhere else
 NOTES = (PLAN, ENVIRONMENT)  # said, and not compared
+ADVICE = {
+    GENERATION: "give --overwrite to start anew, or another --output_file",
+    SCORING: "give --overwrite to eval_scripts/score.py to score its responses again, or give another --output_file",
+}
 MODEL_PARTS = ("model_fingerprint", "model")  # of the generation: what tells models apart, the surest first
 LABELS = ("model", "input_file")  # names for people; digests beside them say what the names stand for
 
@@ -33,7 +37,7 @@ def manifest_path(output: Path) -> Path:
     return output.with_name(_stem(output).removesuffix(".decoded") + ".manifest.json")
 
 
-def read_manifest(output: Path) -> dict[str, dict[str, Any]]:
+def read_manifest(output: Path) -> dict[str, Any]:
     """The parameters of the run that a result file belongs to, by part; empty where there is no manifest.
 
     Raises:
@@ -71,7 +75,7 @@ def claim(output: Path, part: str, parameters: dict[str, Any], *, results: Path,
     if overwrite:
         results.unlink(missing_ok=True)
     elif has_results and _compared(manifest.get(part)) != _compared(parameters):
-        raise InputError(f"{results}: {_difference(manifest.get(part), parameters)}; {_advice(part)}")
+        raise InputError(f"{results}: {_difference(manifest.get(part), parameters)}; {ADVICE[part]}")
     kept = {name: value for name, value in manifest.items() if not (overwrite and part == GENERATION and name in NOTES)}
     _write(manifest_path(output), {**kept, part: parameters})
 
@@ -83,7 +87,7 @@ def note(output: Path, part: str, content: Any) -> None:
 
 def note_environment(output: Path, environment: dict[str, str]) -> None:
     """Write down where samples are generated; an earlier part of the run that was generated elsewhere is kept, and said."""
-    earlier = _read_leniently(output).get(ENVIRONMENT, [])
+    earlier: list[dict[str, str]] = _read_leniently(output).get(ENVIRONMENT, [])
     if earlier and environment not in earlier:
         last = earlier[-1]
         changes = [f"{name} {last.get(name)}, now {value}" for name, value in environment.items() if last.get(name) != value]
@@ -100,12 +104,12 @@ def copy_generation(decoded: Path, output: Path) -> None:
         _write(manifest_path(output), {**_read_leniently(output), **parts})
 
 
-def digest(output: Path, part: str) -> str | None:
+def part_digest(output: Path, part: str) -> str | None:
     """A digest of one part of a manifest; None where the manifest has no such part."""
     parameters = _compared(read_manifest(output).get(part))
     if parameters is None:
         return None
-    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:16]
+    return text_digest(json.dumps(parameters, sort_keys=True))
 
 
 def _is_part(name: str, part: Any) -> bool:
@@ -118,12 +122,6 @@ def _is_part(name: str, part: Any) -> bool:
 
 def _stem(output: Path) -> str:
     return output.name.removesuffix(".jsonl")
-
-
-def _advice(part: str) -> str:
-    if part == SCORING:
-        return "give --overwrite to eval_scripts/score.py to score its responses again, or give another --output_file"
-    return "give --overwrite to start anew, or another --output_file"
 
 
 def _compared(parameters: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -141,7 +139,7 @@ def _difference(theirs: dict[str, Any] | None, ours: dict[str, Any]) -> str:
     return "holds results of another run (" + "; ".join(changes) + ")"
 
 
-def _read_leniently(output: Path) -> dict[str, dict[str, Any]]:
+def _read_leniently(output: Path) -> dict[str, Any]:
     try:
         return read_manifest(output)
     except InputError:

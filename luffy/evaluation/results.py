@@ -1,20 +1,23 @@
-"""What a file of scored samples says: right answers by problem, lengths, what went wrong, and what is missing."""
+"""What files of scored samples say: one frame a benchmark, a line a sample, and what is missing of it."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from luffy.benchmarks import Benchmark, benchmark
+from luffy.benchmarks import OTHER, PUBLISHED_SAMPLING, Benchmark, benchmark
 from luffy.errors import InputError
 from luffy.evaluation import manifest
 from luffy.evaluation.estimators import Interval, mean_interval, pass_at_k
-from luffy.evaluation.sample_log import numbered_rows
-from luffy.evaluation.sample_row import ScoredSample, read_scored
+from luffy.evaluation.samples import CUT_OFF, numbered_rows, read_scored
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -24,66 +27,74 @@ WAYS = {
     manifest.SCORING: ("thought_gate", "add_think_before_answer", "add_oat_evaluate", "any_true"),
 }
 MODEL_COLUMNS = ("model", "model_name", "model_path", "model_id")  # of other programs' lines
-TRUNCATED = ("length", "prompt_too_long")
+COLUMNS = ("benchmark", "problem", "sample", "correct", "answered", "length", "finish_reason")  # of read_scored, and of the frame
+TRUNCATED = (CUT_OFF, "prompt_too_long")
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True, eq=False)
 class BenchmarkResult:
     """The samples of one benchmark.
 
     Attributes:
-        correct: right samples of each problem, by its benchmark's name in the file and its index.
-        samples: all samples of each problem.
-        ends: how often a response ended for each reason that is known; "length" is one of them.
-        answered: samples with an answer (True) and without (False), where that is known.
-        reasons: how often each reason of the grader was given.
-        right_lengths: tokens of each right response, where they are known.
-        wrong_lengths: tokens of each wrong one.
+        samples: a line a sample, with :data:`COLUMNS`; what a file does not say is None.
         planned: samples that the run was to make; None where no manifest says.
         of: distinct problems of the file that the run took its problems from; None where no manifest says.
         generation: the parameters of the run, from its manifest; empty where there is none.
-        prompt: one prompt of it, where the lines have prompts.
+        prompt: one prompt of it; empty where the lines have none.
     """
 
-    correct: Counter[tuple[str, int]] = field(default_factory=Counter)
-    samples: Counter[tuple[str, int]] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
-    answered: Counter[bool] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    right_lengths: list[float] = field(default_factory=list)
-    wrong_lengths: list[float] = field(default_factory=list)
+    samples: pd.DataFrame
     planned: int | None = None
     of: int | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     prompt: str = ""
 
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """Samples (``n``) and right ones (``right``) of each problem, which its benchmark's name in the file and its number tell apart."""
+        return self.samples.groupby(["benchmark", "problem"])["correct"].agg(n="size", right="sum")
+
     @property
     def total(self) -> int:
         """Number of samples."""
-        return sum(self.samples.values())
+        return len(self.samples)
+
+    @property
+    def problems(self) -> int:
+        """Number of distinct problems."""
+        return len(self.counts)
 
     @property
     def fewest_samples(self) -> int:
         """Samples of the problem that has the fewest: the largest k of pass@k."""
-        return min(self.samples.values())
+        return int(self.counts["n"].min())
+
+    @property
+    def ks(self) -> list[int]:
+        """Where pass@k is shown: the powers of two up to the fewest samples of a problem, and that number."""
+        most = self.fewest_samples
+        return sorted({2**power for power in range(most.bit_length())} | {most})
 
     @property
     def truncated(self) -> float | None:
         """Share of the samples that were cut off; None where it is not known how they ended."""
-        ended = sum(self.ends.values())
-        return sum(self.ends[reason] for reason in TRUNCATED) / ended if ended else None
+        ends = self.samples["finish_reason"].dropna()
+        return float(ends.isin(TRUNCATED).mean()) if len(ends) else None
 
     @property
     def unanswered(self) -> float | None:
         """Share of the samples without an answer; None where that is not known."""
-        known = sum(self.answered.values())
-        return self.answered[False] / known if known else None
+        answered = self.samples["answered"].dropna()
+        return float((answered == False).mean()) if len(answered) else None  # noqa: E712 (a column)
+
+    def lengths(self, *, correct: bool) -> list[float]:
+        """Tokens of the right or of the wrong responses, where they are known."""
+        return self.samples.loc[self.samples["correct"] == correct, "length"].dropna().tolist()
 
     def scores(self, k: int | None = None) -> list[float]:
         """One score a problem: the share of right samples, or pass@k."""
-        if k is None:
-            return [self.correct[problem] / n for problem, n in sorted(self.samples.items())]
-        return [pass_at_k(n, self.correct[problem], k) for problem, n in sorted(self.samples.items())]
+        pairs = zip(self.counts["n"].tolist(), self.counts["right"].tolist(), strict=True)
+        return [right / n if k is None else pass_at_k(n, right, k) for n, right in pairs]
 
     def accuracy(self) -> Interval:
         """The mean over problems of the share of right samples (avg@n), with its interval."""
@@ -93,29 +104,33 @@ class BenchmarkResult:
         """Pass@k with its interval."""
         return mean_interval(self.scores(k))
 
-    def add(self, sample: ScoredSample) -> None:
-        """Count one scored sample."""
-        problem = (sample.benchmark, sample.problem)
-        self.samples[problem] += 1
-        self.correct[problem] += sample.correct
-        if sample.finish_reason is not None:
-            self.ends[sample.finish_reason] += 1
-        if sample.answered is not None:
-            self.answered[sample.answered] += 1
-        if sample.reason is not None:
-            self.reasons[sample.reason] += 1
-        if sample.length is not None:
-            (self.right_lengths if sample.correct else self.wrong_lengths).append(sample.length)
-
     def joined(self, other: BenchmarkResult) -> BenchmarkResult:
         """The samples of both: one benchmark in two spellings of its name."""
-        sums = ("correct", "samples", "ends", "answered", "reasons", "right_lengths", "wrong_lengths")
-        plans = [None if None in (a, b) else a + b for a, b in ((self.planned, other.planned), (self.of, other.of))]
-        both = {name: getattr(self, name) + getattr(other, name) for name in sums}
-        return replace(self, **both, planned=plans[0], of=plans[1])
+        import pandas as pd
+
+        planned, of = (None if a is None or b is None else a + b for a, b in ((self.planned, other.planned), (self.of, other.of)))
+        return replace(self, samples=pd.concat([self.samples, other.samples]), planned=planned, of=of)
+
+    def differences(self, entry: Benchmark) -> Iterator[str]:
+        """What keeps its numbers from being compared with the published ones of a benchmark; an own one has none."""
+        if entry.group == OTHER:
+            return
+        if self.problems < (entry.problems or 0):
+            yield f"{self.problems} of {entry.problems} problems"
+        if self.fewest_samples != entry.samples:
+            yield f"{self.fewest_samples} samples of each problem (published: {entry.samples})"
+        if not self.generation:
+            yield "no manifest says how it was sampled"
+        for name, published in PUBLISHED_SAMPLING.items():
+            if self.generation.get(name, published) != published:
+                yield f"{name} {self.generation[name]} (published: {published})"
+        if entry.request not in self.prompt:
+            yield f"a prompt that does not ask for {entry.request}"
+        if not entry.prompt_known:
+            yield "how the published number was asked for is not known"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Result:
     """The scored samples of one model.
 
@@ -132,8 +147,8 @@ class Result:
     named: bool
     files: tuple[Path, ...]
     benchmarks: dict[str, BenchmarkResult]
-    parameters: dict[str, dict[str, Any]]
-    absent: dict[str, int] = field(default_factory=dict)
+    parameters: dict[str, Any]
+    absent: dict[str, int]
 
     @property
     def temperature(self) -> float | None:
@@ -141,12 +156,12 @@ class Result:
         found = self.parameters.get(manifest.GENERATION, {}).get("temperature")
         return found if isinstance(found, (int, float)) else None
 
-    @property
+    @cached_property
     def columns(self) -> dict[Benchmark, BenchmarkResult]:
         """Its benchmarks as tables know them: spellings of one name are one column."""
         found: dict[Benchmark, BenchmarkResult] = {}
         for source, result in self.benchmarks.items():
-            entry = benchmark(source, problems=result.of or len(result.samples))
+            entry = benchmark(source, problems=result.of or result.problems)
             found[entry] = found[entry].joined(result) if entry in found else result
         return found
 
@@ -162,42 +177,57 @@ def read_result(path: str | Path, *, name: str | None = None) -> Result:
         InputError: where the file is absent, empty, or not scored yet, or a line is not clear.
     """
     path = Path(path)
-    benchmarks: dict[str, BenchmarkResult] = defaultdict(BenchmarkResult)
-    seen: set[tuple[str, int, int]] = set()
+    samples, prompts = _read(path)
+    parameters = manifest.read_manifest(path)
+    plans = _plans(path, parameters)
+    benchmarks = {
+        str(source): BenchmarkResult(
+            samples=of_source,
+            planned=plans.get(str(source), (None, None))[0],
+            of=plans.get(str(source), (None, None))[1],
+            generation=parameters.get(manifest.GENERATION, {}),
+            prompt=prompts.get(str(source), ""),
+        )
+        for source, of_source in samples.groupby("benchmark", sort=False)
+    }
+    return Result(
+        name=name or path.name.removesuffix(".jsonl"),
+        named=name is not None,
+        files=(path,),
+        benchmarks=benchmarks,
+        parameters=parameters,
+        absent={source: planned for source, (planned, _) in plans.items() if source not in benchmarks},
+    )
+
+
+def _read(path: Path) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The samples of a file, by the numbers of their lines, and a prompt of each benchmark that has one."""
+    import pandas as pd
+
+    lines: dict[int, tuple[Any, ...]] = {}
+    prompts: dict[str, str] = {}
     models: dict[str, str] = {}
     for number, row in numbered_rows(path):
         sample = read_scored(row, f"{path}: line {number}")
-        key = (sample.benchmark, sample.problem, sample.sample)
-        if key in seen:
-            raise InputError(f"{path}: line {number}: problem {key[1]} has sample {key[2]} twice; are it two results?")
-        seen.add(key)
+        lines[number] = tuple(sample[column] for column in COLUMNS)
+        if row.get("prompt"):
+            prompts.setdefault(sample["benchmark"], str(row["prompt"]))
         for column in MODEL_COLUMNS:
             if column in row and models.setdefault(column, str(row[column])) != str(row[column]):
                 raise InputError(
                     f"{path}: line {number}: '{column}' is {row[column]!r:.60}, {models[column]!r:.60} before: these are "
                     "results of two models; give each its own file"
                 )
-        result = benchmarks[sample.benchmark]
-        result.add(sample)
-        result.prompt = result.prompt or str(row.get("prompt") or "")
-    if not benchmarks:
+    if not lines:
         raise InputError(f"{path}: no samples in it")
-    parameters = manifest.read_manifest(path)
-    plans = _plans(path, parameters)
-    for source, result in benchmarks.items():
-        result.planned, result.of = plans.get(source, (None, None))
-        result.generation = parameters.get(manifest.GENERATION, {})
-    return Result(
-        name=name or path.name.removesuffix(".jsonl"),
-        named=name is not None,
-        files=(path,),
-        benchmarks=dict(benchmarks),
-        parameters=parameters,
-        absent={source: planned for source, (planned, _) in plans.items() if source not in benchmarks},
-    )
+    samples = pd.DataFrame.from_dict(lines, orient="index", columns=list(COLUMNS), dtype=object).astype({"correct": bool})
+    for number in samples.index[samples.duplicated(["benchmark", "problem", "sample"])][:1]:
+        _, problem, taken, *_ = lines[number]
+        raise InputError(f"{path}: line {number}: problem {problem} has sample {taken} twice; are it two results?")
+    return samples, prompts
 
 
-def _plans(path: Path, parameters: dict[str, dict[str, Any]]) -> dict[str, tuple[int, int | None]]:
+def _plans(path: Path, parameters: dict[str, Any]) -> dict[str, tuple[int, int | None]]:
     """For each benchmark the samples that were to be made, and the problems that its whole file has."""
     if plan := parameters.get(manifest.PLAN):
         return {source: (each["samples"], each["of"]) for source, each in plan.items()}
@@ -259,7 +289,7 @@ def _joined(first: Result, second: Result) -> Result:
     )
 
 
-def _different_ways(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> Iterator[str]:
+def _different_ways(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
     for part, names in WAYS.items():
         one, other = ours.get(part, {}), theirs.get(part, {})
         for name in names:

@@ -8,17 +8,17 @@ from collections import deque
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
+from luffy.command_line import Positive, PositiveNumber, option
 from luffy.errors import InputError
 from luffy.evaluation import manifest
-from luffy.evaluation.sample_log import Key, SampleLog, numbered_rows, row_key
-from luffy.evaluation.sample_row import read_generated
+from luffy.evaluation.report import write_summary
+from luffy.evaluation.samples import Key, SampleLog, numbered_rows, read_generated, row_key
 from luffy.progress import Bar
 from luffy.rewards import Grader, Reason, Verdict, kind_for
 from luffy.rewards.answer import after_thought, as_text, boxed_answer
-from luffy.traces import THINK_OPEN
+from luffy.traces import opens_thought
 
 PENDING = 1024  # responses that wait for their verdicts in memory
 REMEMBERED = 4096  # comparisons whose outcome is kept: samples of one problem come near each other
@@ -28,29 +28,27 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """How responses are scored.
+    """How responses are scored, as flags."""
 
-    Attributes:
-        thought_gate: whether a response has to close its thought (``</think>``) to count: "on", "off", or "auto" for
-            those responses whose prompt opened one, as in the released script.
-        add_think_before_answer: take each response to start inside a thought, whatever its prompt.
-        add_oat_evaluate: an answer has to stand in a box, as the Oat grader asks: a response without one is wrong. The
-            verdict without this rule is kept beside it.
-        any_true: with ``add_oat_evaluate``, count a response that either verdict calls right.
-        time_limit: seconds for one comparison.
-        workers: grading processes; None lets the grader choose. It changes no verdict.
-    """
+    thought_gate: Literal["auto", "on", "off"] = option(
+        "auto",
+        "a response that does not close its thought (</think>) is wrong: always, never, or where its prompt opened one, as in the "
+        "released script",
+    )
+    no_split_think: bool = option(False, "the released script's name for --thought_gate off")
+    add_think_before_answer: bool = option(False, "take every response to start inside a thought")
+    add_oat_evaluate: bool = option(False, "an answer outside \\boxed{} is wrong; keep the other verdict beside it")
+    any_true: bool = option(False, "with --add_oat_evaluate: right is what either verdict calls right")
+    workers: Positive | None = option(None, "grading processes, which change no verdict; default: one a core")
+    time_limit: PositiveNumber = option(10.0, "seconds to grade one response")
 
-    thought_gate: Literal["auto", "on", "off"] = "auto"
-    add_think_before_answer: bool = False
-    add_oat_evaluate: bool = False
-    any_true: bool = False
-    time_limit: float = 10.0
-    workers: int | None = None
+    def __post_init__(self) -> None:
+        if self.no_split_think:
+            object.__setattr__(self, "thought_gate", "off")
 
     def identity(self) -> dict[str, Any]:
         """All that verdicts depend on."""
-        return {name: value for name, value in asdict(self).items() if name != "workers"}
+        return {name: value for name, value in asdict(self).items() if name not in ("workers", "no_split_think")}
 
 
 class Scorer:
@@ -59,24 +57,23 @@ class Scorer:
     Args:
         output: JSONL file of scored samples.
         scoring: how to score.
+        overwrite: score anew what was scored in another way, or is of other samples.
 
     Attributes:
-        done: keys of the samples that are in the file.
+        done: keys (problem, sample) of the samples that are in the file.
 
     Raises:
-        InputError: where the file cannot be written.
+        InputError: where the file cannot be written, or holds other samples or other scores and is not to be overwritten.
     """
 
-    def __init__(self, output: Path, scoring: Scoring) -> None:
+    def __init__(self, output: Path, scoring: Scoring, *, overwrite: bool = False) -> None:
+        identity = {**scoring.identity(), "samples": manifest.part_digest(output, manifest.GENERATION)}
+        manifest.claim(output, manifest.SCORING, identity, results=output, overwrite=overwrite)
         self._scoring = scoring
         self._log = SampleLog(output)
+        self.done = self._log.done
         self._grader = Grader(workers=scoring.workers, time_limit_s=scoring.time_limit, remembered=REMEMBERED)
         self._pending: deque[tuple[dict[str, Any], Future[Verdict]]] = deque()
-
-    @property
-    def done(self) -> set:
-        """Keys (problem, sample) of the samples that are in the file."""
-        return self._log.done
 
     @property
     def full(self) -> bool:
@@ -86,9 +83,9 @@ class Scorer:
     def __enter__(self) -> Scorer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._grader.close()
-        self._log.__exit__(kind, error, trace)
+        self._log.__exit__(*raised)
 
     def submit(self, row: dict[str, Any]) -> None:
         """Begin to score a generated sample."""
@@ -123,14 +120,37 @@ class Scorer:
         self._log.finish()
 
 
-def claim_scores(output: Path, scoring: Scoring, *, overwrite: bool = False) -> None:
-    """Make sure that a file of scored samples holds these samples, scored in this way, or is new.
+def score(
+    decoded: Path,
+    scoring: Scoring,
+    *,
+    output: Path | None = None,
+    output_eval: Path | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Score generated samples.
+
+    Args:
+        decoded: JSONL file of generated samples, ``NAME.decoded.jsonl``.
+        scoring: how to score.
+        output: JSONL file of scored samples; None takes ``NAME.jsonl``.
+        output_eval: JSON file of the accuracies; None writes it beside the output.
+        overwrite: score anew where the output was scored in another way; the responses are never touched.
 
     Raises:
-        InputError: where it holds others and is not to be overwritten.
+        InputError: where a file cannot be read or written, or the output was scored in another way.
     """
-    identity = {**scoring.identity(), "samples": manifest.digest(output, manifest.GENERATION)}
-    manifest.claim(output, manifest.SCORING, identity, results=output, overwrite=overwrite)
+    if not decoded.is_file():
+        raise InputError(f"{decoded}: no such file; give the .decoded.jsonl file that generate_vllm.py wrote")
+    if output is None:
+        output = decoded.with_name(decoded.name.removesuffix(".jsonl").removesuffix(".decoded") + ".jsonl")
+    if output.resolve() == decoded.resolve():
+        raise InputError(f"{decoded}: would be overwritten by its scores; give another --output_file")
+    total = check_samples(decoded, scoring, scored=None if overwrite else output)
+    manifest.copy_generation(decoded, output)
+    with Scorer(output, scoring, overwrite=overwrite) as scorer:
+        score_file(decoded, scorer, total=total)
+    write_summary(output, output_eval)
 
 
 def check_samples(decoded: Path, scoring: Scoring, *, scored: Path | None) -> int:
@@ -198,7 +218,7 @@ def _digest(row: dict[str, Any]) -> int:
 def _gate(row: dict[str, Any], scoring: Scoring) -> bool:
     if scoring.thought_gate != "auto":
         return scoring.thought_gate == "on"
-    return scoring.add_think_before_answer or row["prompt"].rstrip().endswith(THINK_OPEN)
+    return scoring.add_think_before_answer or opens_thought(row["prompt"])
 
 
 def _scored_row(row: dict[str, Any], verdict: Verdict, scoring: Scoring) -> dict[str, Any]:
@@ -207,7 +227,7 @@ def _scored_row(row: dict[str, Any], verdict: Verdict, scoring: Scoring) -> dict
         in_box = boxed_answer(after_thought(as_text(row["response"]))) is not None
         both = {"correct_math_verify": verdict.correct, "correct_boxed": verdict.correct and in_box}
         if not (in_box or scoring.any_true) and verdict.reason in (Reason.CORRECT, Reason.WRONG):
-            verdict = Verdict(correct=False, reason=Reason.NO_ANSWER)
+            verdict = Verdict(Reason.NO_ANSWER)
     scored = {name: row[name] for name in ("benchmark", "problem", "sample", "prompt", "response", "gold")}
     scored |= {"answer": verdict.answer, "correct": verdict.correct, "reason": str(verdict.reason), **both}
     return scored | {"length": row["length"], "finish_reason": row["finish_reason"]}

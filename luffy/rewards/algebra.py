@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
 
 from latex2sympy2_extended.logic import And
 from math_verify import parse, verify
 from sympy import Basic, Eq, MatrixBase, Rational, S, Set, pi
 from sympy.core.relational import Relational
 
-from luffy.rewards.arithmetic import replace_sympy_eval
 from luffy.rewards.equality import FAMILY, replace_equality, same_family, same_solutions, solutions
+from luffy.rewards.mends import mend_libraries
 from luffy.rewards.quantity import Unit, same_time
-from luffy.rewards.reading import CONGRUENT, UNNAMED, Reading, read, read_numbers_exactly, scaled, settled
-from luffy.rewards.two_stage import parse_in_two_stages
+from luffy.rewards.reading import CONGRUENT, UNNAMED, Reading, as_meant, read, scaled
+from luffy.rewards.settle import BOXED, PROSE, READABLE
 from luffy.rewards.verdict import Reason
-
-BOXED, PROSE, READABLE = "boxed", "prose", "readable"
 
 _LETTER_UNIT = re.compile(r"(.*[0-9)}])([mgshlLJNWVAKC])")
 """A number with one letter behind it: a product, but a unit where the gold answer is a number."""
@@ -49,27 +48,15 @@ _WARM_UP = (
 
 def prepare() -> None:
     """Make this process one that compares: no ``eval``, a faster parser, and all loaded that answers need."""
-    replace_sympy_eval()
-    parse_in_two_stages()
-    read_numbers_exactly()
+    mend_libraries()
     replace_equality()
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own (signal) time limits are off
     for comparison in _WARM_UP:
-        judge(*comparison)
+        compare(*comparison)
 
 
-def judge(form: str, answer: str, golds: list[str]) -> tuple[Reason, str | None]:
-    """Compare an answer with each acceptable gold answer.
-
-    Args:
-        form: ``BOXED`` for the answer itself, ``PROSE`` for text that Math-Verify searches for an answer, ``READABLE`` for
-            whether the gold answers can be read (the answer does not matter).
-        answer: that answer or text.
-        golds: acceptable answers.
-
-    Returns:
-        ``CORRECT``, ``WRONG``, ``NO_ANSWER`` or ``UNREADABLE`` (the gold answer), and the answer found.
-    """
+def compare(form: str, answer: str, golds: list[str]) -> tuple[Reason, str | None]:
+    """``CORRECT``, ``WRONG``, ``NO_ANSWER`` or ``UNREADABLE`` (the gold answer), and the answer found; arguments as in ``Comparison``."""
     readings = [read(gold) for gold in golds]
     if form == READABLE:
         return (Reason.CORRECT if all(gold.understood for gold in readings) else Reason.UNREADABLE), None
@@ -96,31 +83,35 @@ def same_answer(gold: Reading, answer: Reading) -> bool:
         return False
     if gold.clock and answer.clock and (gold.clock[1] or answer.clock[1]):
         return same_time(gold.clock, answer.clock)
-    if gold.based or answer.based:
-        if gold.based and answer.based:
-            return gold.value == answer.value
-        one, other = (gold, answer) if gold.based else (answer, gold)
-        return one.based[0] == other.text.lstrip("0")
+    if gold.based and answer.based:
+        return bool(gold.value == answer.value)
+    for one, other in ((gold, answer), (answer, gold)):
+        if one.based:
+            return one.based[0] == other.text.lstrip("0")
     lettered = _LETTER_UNIT.fullmatch(answer.text)
     if lettered and answer.unit is None and not gold.value.free_symbols:
         answer = read(rf"{lettered[1]} \text{{{lettered[2]}}}")
-        return answer.value is not None and _same_quantity(gold, answer)
-    return _same_quantity(gold, answer)
+    return answer.value is not None and _same_quantity(gold.value, gold.unit, answer.value, answer.unit)
 
 
-def _same_quantity(gold: Reading, answer: Reading) -> bool:
-    mine, its = gold.unit, answer.unit
-    if mine is None and its is None:
-        return _same(gold.value, answer.value)
-    if mine is not None and its is not None:
-        return mine.agrees(its) and _same(scaled(gold.value, _factor(mine)), scaled(answer.value, _factor(its)))
-    unit, value, bare = (mine, gold.value, answer.value) if its is None else (its, answer.value, gold.value)
-    values = [] if unit.changes_sense else [value]
+def _same_quantity(gold: Basic, unit: Unit | None, answer: Basic, its_unit: Unit | None) -> bool:
+    if unit and its_unit:
+        return unit.agrees(its_unit) and _same(scaled(gold, _factor(unit)), scaled(answer, _factor(its_unit)))
+    if unit:
+        return any(_same(value, answer) for value in _without_unit(gold, unit))
+    if its_unit:
+        return any(_same(gold, value) for value in _without_unit(answer, its_unit))
+    return _same(gold, answer)
+
+
+def _without_unit(value: Basic, unit: Unit) -> Iterator[Basic]:
+    """The numbers that may stand for a quantity where the unit is missing: its own, degrees as radians, a share of one."""
+    if not unit.changes_sense:
+        yield value
     if unit.dimension == (("angle", 1),) and not unit.label:
-        values.append(scaled(value, _factor(unit) * pi / 180))
+        yield scaled(value, _factor(unit) * pi / 180)
     if not unit.dimension and not unit.label and unit.factor != 1:
-        values.append(scaled(value, _factor(unit)))
-    return any(_same(each, bare) if its is None else _same(bare, each) for each in values)
+        yield scaled(value, _factor(unit))
 
 
 def _factor(unit: Unit) -> Rational:
@@ -128,20 +119,16 @@ def _factor(unit: Unit) -> Rational:
 
 
 def _same(gold: Basic, answer: Basic) -> bool:
+    both = (gold, answer)
     if isinstance(gold, FAMILY) and isinstance(answer, FAMILY):
         return same_family(gold, answer)
-    if S.EmptySet in (gold, answer) and any(isinstance(each, (Relational, And)) and not each.has(S.EmptySet) for each in (gold, answer)):
+    if S.EmptySet in both and any(isinstance(each, (Relational, And)) and not each.has(S.EmptySet) for each in both):
         return False  # what is never true is no way to say that there is no solution
-    if any(isinstance(each, Eq) and isinstance(each.rhs, Set) and each.rhs is not S.EmptySet for each in (gold, answer)) and None not in (
-        solutions(gold),
-        solutions(answer),
-    ):
+    in_set = any(isinstance(each, Eq) and isinstance(each.rhs, Set) and each.rhs is not S.EmptySet for each in both)
+    if in_set and all(map(solutions, both)):
         return same_solutions(gold, answer)
-    return (
-        verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
-        or type(gold) is not type(answer)
-        and same_solutions(gold, answer)
-    )
+    same = verify([gold], [answer], timeout_seconds=None, allow_set_relation_comp=True)
+    return bool(same) or type(gold) is not type(answer) and same_solutions(gold, answer)
 
 
 def _searched(text: str) -> Reading | None:
@@ -151,7 +138,7 @@ def _searched(text: str) -> Reading | None:
     found = parse(text, parsing_timeout=None)
     if not found:
         return None
-    value = next((settled(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
+    value = next((as_meant(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
     return Reading(str(found[-1]), value)
 
 

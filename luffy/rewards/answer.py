@@ -1,4 +1,4 @@
-"""Where the final answer of a response stands: after the thought, in the last box.
+"""Where the final answer of a response stands: after the thought, in the last box, or where words lead up to it.
 
 Every scan here is one pass over a bounded part of the text, whatever the text is.
 """
@@ -6,11 +6,13 @@ Every scan here is one pass over a bounded part of the text, whatever the text i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from numbers import Number
 from typing import NamedTuple
 
 from luffy.rewards.characters import plain_characters
+from luffy.traces import THINK_CLOSE
 
-THOUGHT_START, THOUGHT_END = "<think>", "</think>"
 SCANNED_CHARS = 200_000
 """Characters at the end of a response that are searched; 32k tokens of English are about 130 000."""
 JOINT_CHARS = 80
@@ -74,7 +76,22 @@ def as_text(response: object) -> str:
 
 def after_thought(text: str) -> str:
     """What follows the last ``</think>``; the whole text where there is none."""
-    return text.rpartition(THOUGHT_END)[2]
+    return text.rpartition(THINK_CLOSE)[2]
+
+
+def gold_answers(gold: object) -> tuple[str, ...]:
+    """The acceptable answers as text: of a string or number itself, of an iterable its items; empty ones left out."""
+    if gold is None:
+        return ()
+    if isinstance(gold, bytes):
+        gold = gold.decode("utf-8", errors="replace")
+    if not isinstance(gold, (str, Number)) and isinstance(gold, Iterable):
+        return tuple(answer for item in gold for answer in gold_answers(item))
+    text = str(gold).strip()
+    return (text,) if text else ()
+
+
+# Boxes ------------------------------------------------------------------------------------------------------------------------
 
 
 class _Box(NamedTuple):
@@ -87,18 +104,12 @@ class _Box(NamedTuple):
 
 
 def boxed_answer(text: str) -> str | None:
-    r"""The content of the last ``\boxed{...}`` (or ``\fbox``, ``\framebox``) whose braces close.
+    r"""The content of the last ``\boxed{...}`` (or ``\fbox``, ``\framebox``) whose braces close, or None without one that holds something.
 
     Boxes that belong together are one answer, joined by commas: those that only layout, punctuation, a conjunction or an
     assignment stands between (``\boxed{1} \text{ and } \boxed{2}``, ``x = \boxed{1}, \; y = \boxed{2}``), and those of items of
     one list. Assigned names that differ are kept (``x = 1, y = 2``), and brackets around the boxes are. A box inside a box counts
     once; an empty box, or one with a placeholder for an answer, is none.
-
-    Args:
-        text: part of a response.
-
-    Returns:
-        The content without outer spaces, or None without a box that closes and holds something.
     """
     found = last_box(text)
     return found[1] if found else None
@@ -135,8 +146,8 @@ def _last_answer(text: str, boxes: list[_Box]) -> str:
     group = boxes[first:]
     contents = [text[box.content : box.content_end].strip() for box in group]
     if len(set(contents)) > 1:
-        names = [_assigned(text, box.start) for box in group]
-        if None not in names and len({re.split(r"[_(']", name)[0] for name in names}) == len(names):
+        names = [name for box in group if (name := _assigned(text, box.start))]
+        if len(names) == len(group) == len({re.split(r"[_(']", name)[0] for name in names}):
             contents = [f"{name} = {content}" for name, content in zip(names, contents, strict=True)]
     joined = ", ".join(dict.fromkeys(contents))
     return f"({joined})" if len(group) > 1 and _in_brackets(text, group) else joined
@@ -197,3 +208,77 @@ def _in_brackets(text: str, group: list[_Box]) -> bool:
     before, after = text[max(0, start - _LEAD_CHARS) : start].rstrip(), text[end : end + _LEAD_CHARS].lstrip()
     opened = before.endswith("(") and not before.endswith("\\(")
     return opened and after.startswith((")", r"\right)"))
+
+
+# Statements -------------------------------------------------------------------------------------------------------------------
+
+_ADVERB = (
+    r"(?:therefore|thus|then|hence|clearly|obviously|indeed|actually|definitely|certainly|simply|just|now|most likely|likely|"
+    r"probably|in fact|still|again|I (?:think|believe|guess|would say)|we (?:think|believe)|given by|found to be|going to be)"
+)
+_COPULA = (
+    r"(?:'s|is|are|was|equals|equal to|becomes|(?:should|would|will|must|has to|have to|ought to|could|may|might) be|"
+    r"(?:seems|appears|turns out|happens|comes out)(?: to be)?)\b"
+)
+_SUBJECT = (
+    r"(?<![A-Za-z])(?:answers?|ans|choice|option|letter|correct statement|response|solutions?|conclusion|result)"
+    r"(?:\s+(?:choice|option|letter|here|key|to (?:this|the) (?:question|problem)|for (?:this|the) (?:question|problem)))?(?![A-Za-z])"
+)
+_MARKUP = r"[\s*_`\"']{0,6}"
+_LEADS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[-=]>|[:=]|-(?=\s))(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?(?:\s?not\s\(?[A-Z]\)?,?\sbut(?:\srather)?\s)?",
+        r"(?<![A-Za-z])ans\.\s|(?<![^\n])(?:####\s|correct:\s)",
+        rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
+        r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
+        r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|lösung|resposta|risposta|الجواب|الإجابة)"
+        r"(?:\s(?:corr?e(?:cta|cte|tta|ta)|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
+        r"<answer>",
+    )
+)
+_SUPPOSED = re.compile(
+    r"(?:\b(?:some|many|students?|people|someone|one|you|others|it)\b[^.\n]{0,24}(?:think|say|seem|argue|believe|guess|assume|conclude|claim)\w*\s+"
+    r"(?:that\s+)?(?:(?:the|your)\s+)?(?:\w+\s+)?|(?:\b(?:if|whether|unless|suppose|supposing|assume|assuming|imagine|why|what)\s+(?:that\s+)?|\b(?:not|never|cannot|doubt)\b[^.\n]{0,20}|"
+    r"n't\s[^.\n]{0,20})(?:(?:the|your|its|our|this|my)\s+)?(?:\w+\s+)?|\bother\s+|\bwrong\s+|\bincorrect\s+)$",
+    re.IGNORECASE,
+)
+_BEFORE_CHARS = 64
+
+_VALUE_CHARS = 300
+_VALUE_END = re.compile(
+    r"\n|</answer>|(?<!\\)[.!?](?=[*_`\"')\s$]*(?:\s|$))(?<!\.\.)|\. |。|;\s|,?\s(?:because|since|which|so that|where|as)\s"
+)
+_TEXT = re.compile(r"[^\W\d_][^\W\d_'-]*(?:,? [^\W\d_][^\W\d_'-]*){0,5}")
+_COUNTED = re.compile(r"-?[0-9]+(?:[.,/][0-9]+)*(?: [a-z]{2,}){1,3}")
+_COMMAND = re.compile(r"\\(?:text|mathrm|textbf)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")
+_ARTICLES = re.compile(r"^(?:the|a|an|that|about|not|none|no|in|as|what|how|both|either|neither|one of)\b", re.IGNORECASE)
+_FUNCTION_WORDS = re.compile(
+    r"(?<![A-Za-z])(?:sqrt|(?:arc)?(?:sin|cos|tan)|log|exp|or|and|cm|mm|km|kg|hours?|days?|minutes?|units?|degrees?)(?![A-Za-z])"
+)
+
+
+def leads(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each lead to an answer, in no certain order, but of those supposed or denied ("if the answer is ...")."""
+    for lead in _LEADS:
+        for found in lead.finditer(text):
+            if not _SUPPOSED.search(text[max(0, found.start() - _BEFORE_CHARS) : found.start()]):
+                yield found.span()
+
+
+def stated_value(text: str) -> str | None:
+    """The mathematics, with at most a unit, or the few words of the last clear statement; None where none is, or it says more."""
+    text = plain_characters(text)
+    place = max((end for _, end in leads(text)), default=None)
+    if place is None:
+        return None
+    value = text[place : place + _VALUE_CHARS].strip(" \t\n:*")
+    end = _VALUE_END.search(value)
+    value = (value[: end.start()] if end else value).strip(" \t*_`:")
+    value = re.sub(r"^(?:either|both)\s", "", value)
+    if not value or len(value) >= _VALUE_CHARS or "box" in value:  # a box that does not close
+        return None
+    bare = _FUNCTION_WORDS.sub(" ", _COMMAND.sub(" ", value))
+    words = _COUNTED.fullmatch(value) or _TEXT.fullmatch(value.strip("$ ")) and len(value) > 1 and not _ARTICLES.match(value)
+    return value if words or re.search(r"\w", value) and not _WORD.search(bare) else None

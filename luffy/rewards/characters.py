@@ -7,42 +7,15 @@ import unicodedata
 from functools import partial
 
 _SIGNS = {
-    "-": "\u2212\u2013\u2014\u2010\u2011\u2012\u2015\ufe63\u02d7\u207b",
-    "'": "\u2018\u2019\u02b9\u2032\u02bc",
-    '"': "\u201c\u201d\u201e\u201f",
-    "''": "\u2033",
-    ", ": "\uff0c\u3001\ufe50\u060c\ufe51\uff64\u055d",
-    ". ": "\u3002\uff61\u0964\u06d4",
-    ";": "\uff1b\u061b",
-    ":": "\uff1a\ufe55\u2236\ua789",
-    "*": "\u2217\ufe61\u204e",
-    "~": "\u223c\u301c",
-    "/": "\u2215\u2044\u29f8",
-    "(": "\uff08\u207d\ufe59",
-    ")": "\uff09\u207e\ufe5a",
-    "[": "\u3010\u3014\ufe5d",
-    "]": "\u3011\u3015\ufe5e",
-    "...": "\u2026",
-    "!": "\uff01",
-    "!!": "\u203c",
-    "|": "\u2223\u2758",
-    "\\|": "\u2225\u2016",
-    "^\\circ ": "\u00b0\u00ba\u02da",
-    "^\\circ C": "\u2103",
-    "^\\circ F": "\u2109",
-    "\\mu ": "\u00b5",
-    "\\Omega ": "\u2126",
-    "\\ell ": "\u2113",
-    "\\mathbb{R}": "\u211d",
-    "\\mathbb{N}": "\u2115",
-    "\\mathbb{Z}": "\u2124",
-    "\\mathbb{Q}": "\u211a",
-    "\\mathbb{C}": "\u2102",
-    "\\$": "\uff04",
-    "\\%": "\uff05\u066a",
-    ".": "\u066b",
-    ",": "\u066c",
-}
+    "-": "\u2212\u2013\u2014\u2010\u2011\u2012\u2015\ufe63\u02d7\u207b", "'": "\u2018\u2019\u02b9\u2032\u02bc",
+    '"': "\u201c\u201d\u201e\u201f", "''": "\u2033", ", ": "\uff0c\u3001\ufe50\u060c\ufe51\uff64\u055d",
+    ". ": "\u3002\uff61\u0964\u06d4", ";": "\uff1b\u061b", ":": "\uff1a\ufe55\u2236\ua789", "*": "\u2217\ufe61\u204e",
+    "~": "\u223c\u301c", "/": "\u2215\u2044\u29f8", "(": "\uff08\u207d\ufe59", ")": "\uff09\u207e\ufe5a", "[": "\u3010\u3014\ufe5d",
+    "]": "\u3011\u3015\ufe5e", "...": "\u2026", "!": "\uff01", "!!": "\u203c", "|": "\u2223\u2758", "\\|": "\u2225\u2016",
+    "^\\circ ": "\u00b0\u00ba\u02da", "^\\circ C": "\u2103", "^\\circ F": "\u2109", "\\mu ": "\u00b5", "\\Omega ": "\u2126",
+    "\\ell ": "\u2113", "\\mathbb{R}": "\u211d", "\\mathbb{N}": "\u2115", "\\mathbb{Z}": "\u2124", "\\mathbb{Q}": "\u211a",
+    "\\mathbb{C}": "\u2102", "\\$": "\uff04", "\\%": "\uff05\u066a", ".": "\u066b", ",": "\u066c",
+}  # fmt: skip
 _COMMANDS = {
     "times": "\u00d7\u2715\u2a09", "div": "\u00f7", "cdot": "\u00b7\u22c5\u2219\u30fb", "pm": "\u00b1", "mp": "\u2213",
     "infty": "\u221e", "leq": "\u2264\u2a7d\u2266", "geq": "\u2265\u2a7e\u2267", "neq": "\u2260", "approx": "\u2248\u2245\u2243",
@@ -68,8 +41,9 @@ _LOWERED = re.compile("[\u2080-\u208e\u2090-\u209c]+")
 _OVERLINED = re.compile("(?:[0-9]\u0305)+")
 _FRACTION = re.compile("[\u00bc-\u00be\u2150-\u215e\u2189]")
 _RADICAND = r"\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+(?:\.[0-9]+)?|[A-Za-z]|\u03c0))"
-_ROOTS = [(re.compile(sign + _RADICAND), command) for sign, command in
-          (("\u221a", r"\sqrt{%s}"), ("\u221b", r"\sqrt[3]{%s}"), ("\u221c", r"\sqrt[4]{%s}"))]  # fmt: skip
+_ROOTS = [
+    (re.compile(sign + _RADICAND), command) for sign, command in (("\u221a", r"\sqrt"), ("\u221b", r"\sqrt[3]"), ("\u221c", r"\sqrt[4]"))
+]
 _SPACE_AFTER_COMMAND = re.compile(r"(\\[A-Za-z]+) +(?=[^A-Za-z\s]|$)")
 
 
@@ -101,11 +75,7 @@ _TABLE = _Table({code: chr(code) for code in range(128)} | _KNOWN)
 def plain_characters(text: str) -> str:
     r"""The text with signs, digits, fractions, roots and Greek letters as ASCII and LaTeX: ``½π`` is ``\frac{1}{2}\pi``.
 
-    Args:
-        text: part of a response, or a gold answer.
-
-    Returns:
-        The same text where it is ASCII. Letters of other scripts and circled numbers stay.
+    Letters of other scripts and circled numbers stay.
     """
     if text.isascii():
         return text
@@ -115,8 +85,12 @@ def plain_characters(text: str) -> str:
     text = _FRACTION.sub(_vulgar, text)
     text = _OVERLINED.sub(lambda run: rf"\overline{{{run[0].replace(chr(0x305), '')}}}", text)
     for pattern, command in _ROOTS:
-        text = pattern.sub(lambda root, command=command: command % root[root.lastindex], text)
+        text = pattern.sub(partial(_rooted, command), text)
     return _SPACE_AFTER_COMMAND.sub(r"\1", text.translate(_TABLE))
+
+
+def _rooted(command: str, root: re.Match[str]) -> str:
+    return f"{command}{{{root[1] or root[2] or root[3] or ''}}}"
 
 
 def _moved(mark: str, run: re.Match[str]) -> str:

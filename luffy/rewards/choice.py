@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 
-from luffy.rewards.answer import last_box
+from luffy.rewards.answer import last_box, leads
 from luffy.rewards.characters import plain_characters
-from luffy.rewards.statement import leads
 
 READ_CHARS = 50_000
 """How much of the end of a response is read."""
@@ -24,12 +23,13 @@ _LOOKS = (
     (re.compile(r"\\(?:[,;:!> ]|q?quad(?![A-Za-z]))|~"), " "),
     (re.compile(r"\\(?=[{}])"), ""),
 )  # fmt: skip
-_OPENED = re.compile(
-    r"[\s{(\[<$*_`\"']{0,12}(?:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?[\s{(\[<$*_`\"']{0,12}",
-    re.IGNORECASE,
+_LABEL = re.compile(
+    r"(?P<opened>[\s{(\[<$*_`\"']{0,12}"
+    r"(?i:(?:the\s+)?(?P<said>option|choice|letter|answer|alternative|opción|opcion|opção|opzione|вариант|选项|選択肢)\b[\s:]{0,3})?"
+    r"[\s{(\[<$*_`\"']{0,12})"
+    r"(?P<letter>[A-Za-z](?![A-Za-z0-9'^])(?!_[^\W_]|_\{)|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d)))"
+    r"(?P<closed>[})\]>$*_`\"']*)"
 )
-_LETTER = re.compile(r"[A-Za-z](?![A-Za-z0-9'^])(?!_[^\W_]|_\{)|[1-9](?![\w.%^/])|[1-9](?=\.(?!\d))")
-_CLOSED = re.compile(r"[})\]>$*_`\"']*")
 _NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
 _ANOTHER = re.compile(
     r"\s?\([A-Z]\)|[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?(?:\s(?:possibly|maybe|perhaps|also|even|both)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
@@ -64,20 +64,12 @@ _OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
 
 
 def choice_answer(text: str) -> str | None:
-    r"""The chosen label: what the last clear statement of a response gives.
-
-    Args:
-        text: the part of a response that states the answer.
-
-    Returns:
-        An upper-case letter or a digit; several of them, or the content of a box, where that is no single label; None where
-        nothing is stated.
+    """What the last clear statement of a response gives: an upper-case letter or a digit; several, or the content of a box, where that
+    is no single label; None where nothing is stated.
     """
     text = _plain(text[-READ_CHARS:])
     box = last_box(text)
-    stated = [found for _, place in leads(text) if (found := _label_at(text, place))]
-    stated += [found for lead in _PICKED.finditer(text) if (found := _label_at(text, lead.end()))]
-    stated += [(found.start(1), found[1]) for found in _RIGHT.finditer(text)]
+    stated = [*_stated(text), *((found.start(1), found[1]) for found in _RIGHT.finditer(text))]
     if box and (label := _box_label(box[1])):
         stated.append((box[0], label))
     if stated:
@@ -99,52 +91,50 @@ def _plain(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
+def _stated(text: str) -> list[tuple[int, str]]:
+    """Where a label stands behind what leads up to one, and the label, or the text with several of them."""
+    places = [place for _, place in leads(text)] + [lead.end() for lead in _PICKED.finditer(text)]
+    return [found for place in places if (found := _label_at(text, place))]
+
+
 def _label_at(text: str, place: int) -> tuple[int, str] | None:
-    """Where a label stands that follows a lead, and the label, or the text with several of them."""
     if _NO_LABEL.match(text, place):
         return place, text[place : place + 40].strip()
-    opened = _OPENED.match(text, place)
-    letter = _LETTER.match(text, opened.end())
-    if not letter:
+    label = _LABEL.match(text, place)
+    if not label:
         return None
-    closed = _CLOSED.match(text, letter.end())
-    another = _ANOTHER.match(text, closed.end(), closed.end() + 60)
-    if another and letter[0].isupper():
-        return letter.start(), text[letter.start() : another.end()]
-    ended = _ENDED.match(text, closed.end())
-    if letter[0].isupper():
-        clear = ended or ")" in closed[0] or "]" in closed[0] or opened["said"] and text[closed.end()].isspace()
-    elif letter[0].isdigit():
-        clear = ended and not (text[closed.end()] if closed.end() < len(text) else "\n") == " "
+    letter, closed, start, end = label["letter"], label["closed"], label.start("letter"), label.end()
+    another = _ANOTHER.match(text, end, end + 60)
+    if another and letter.isupper():
+        return start, text[start : another.end()]
+    ended = _ENDED.match(text, end)
+    clear: object
+    if letter.isupper():
+        clear = ended or ")" in closed or "]" in closed or label["said"] and text[end].isspace()
+    elif letter.isdigit():
+        clear = ended and text[end : end + 1] != " "
     else:  # a small letter can be an article or a variable
-        clear = closed[0].strip("'\"") or ended and not ended[0].strip(" ").isalpha() and ended[0][:1] != " "
-    return (letter.start(), letter[0].upper()) if clear else None
+        clear = closed.strip("'\"") or ended and not ended[0].strip(" ").isalpha() and ended[0][:1] != " "
+    return (start, letter.upper()) if clear else None
 
 
 def _box_label(content: str) -> str | None:
     """The label of a box, or the text with several; None where it holds something else."""
     content = re.sub(r"\\(?:[bB]oxed|fbox)(?![A-Za-z])", "", content).strip()  # a box in a box
-    opened = _OPENED.match(content)
-    letter = _LETTER.match(content, opened.end())
-    if letter:
-        closed = _CLOSED.match(content, letter.end())
-        if letter[0].isupper() and _ANOTHER.match(content, closed.end()):
+    label = _LABEL.match(content)
+    if label:
+        letter, opened, closed, rest = label["letter"], label["opened"], label["closed"], content[label.end() :]
+        if letter.isupper() and _ANOTHER.match(rest):
             return content
-        ended = _BOX_ENDED.match(content, closed.end())
-        if ended and not (letter[0].isdigit() and re.match(r"[.:]\s*[\d]", ended[0] + content[ended.end() :])):
-            return letter[0].upper()
-        if letter[0].isupper() and re.search(r"[)\]*]", closed[0]) and re.search(r"[(\[*]", opened[0]):
-            return letter[0]
-        if letter[0].isupper() and (
-            closed[0][:1] == ")" or opened[0] == "{" and closed[0] == "}" and re.match(r"\s[\d$]", content[closed.end() :])
-        ):  # E) the text
-            return letter[0]
-    bracketed = _IN_BOX.search(content)
-    if bracketed:
+        if _BOX_ENDED.match(rest) and not (letter.isdigit() and re.match(r"[.:]\s*\d", rest)):
+            return letter.upper()
+        bracketed = re.search(r"[)\]*]", closed) and re.search(r"[(\[*]", opened)
+        braced = opened == "{" and closed == "}" and re.match(r"\s[\d$]", rest)
+        if letter.isupper() and (bracketed or braced or closed[:1] == ")"):  # E) the text
+            return letter
+    if bracketed := _IN_BOX.search(content):
         return bracketed[1]
-    stated = [found for _, place in leads(content) if (found := _label_at(content, place))]
-    stated += [found for lead in _PICKED.finditer(content) if (found := _label_at(content, lead.end()))]
-    return max(stated)[1] if stated else None
+    return max(_stated(content), default=(0, None))[1]
 
 
 def _line_label(text: str) -> str | None:

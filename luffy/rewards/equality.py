@@ -11,53 +11,36 @@ from collections.abc import Callable, Iterable, Iterator
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from sympy import (
-    Basic,
-    Complement,
-    Eq,
-    Expr,
-    Function,
-    GreaterThan,
-    I,
-    Intersection,
-    MatrixBase,
-    MatrixExpr,
-    Mod,
-    Ne,
-    Poly,
-    PolynomialError,
-    Rational,
-    S,
-    Set,
-    StrictGreaterThan,
-    StrictLessThan,
-    Symbol,
-    Tuple,
-    Union,
-    ceiling,
-    expand,
-    factorial2,
-    floor,
-    nan,
-    oo,
-    simplify,
-    solve,
-    together,
-    zoo,
-)
+from sympy import Basic, Expr, Function, I, MatrixBase, MatrixExpr, Mod, Poly, PolynomialError, Rational, S, Symbol, Tuple
 from sympy import FiniteSet as PlainFiniteSet
-from sympy.core.function import AppliedUndef
-from sympy.core.relational import Relational
+from sympy.core.function import AppliedUndef, expand
+from sympy.core.numbers import nan, oo, zoo
+from sympy.core.relational import Eq, GreaterThan, Ne, Relational, StrictGreaterThan, StrictLessThan
+from sympy.functions import ceiling, factorial2, floor
+from sympy.polys import together
+from sympy.sets import Complement, Intersection, Set, Union
+from sympy.simplify import simplify
+from sympy.solvers import solve
+
+from luffy.rewards.mends import half_unit
 
 _DIGITS, _CLOSE = 50, Rational(1, 10**30)
 _MORE_DIGITS, _CLOSER = 400, Rational(1, 10**300)
 _SAMPLE_DIGITS, _SAMPLE_CLOSE = 60, Rational(1, 10**40)
-_SAMPLES = ((3, 5, 7, 11, 13, 17, 19, 23), (Rational(13, 10), Rational(17, 7), Rational(5, 13), Rational(23, 9), Rational(3, 11), Rational(31, 8), Rational(2, 7), Rational(7, 5)),
-            (-2, -Rational(5, 3), Rational(9, 7), -Rational(11, 4), Rational(3, 8), -4, Rational(6, 5), -3), (-Rational(1, 3), 4, -Rational(8, 5), 2, -3, Rational(1, 6), -7, 9),
-            (6, 2, 4, 3, 8, 5, 9, 7), (Rational(1, 4), Rational(2, 9), -Rational(3, 5), -Rational(1, 7), Rational(4, 3), -Rational(5, 6), Rational(1, 9), -Rational(2, 3)))  # fmt: skip
+_SAMPLES: tuple[tuple[Rational, ...], ...] = tuple(
+    tuple(map(Rational, sample.split()))
+    for sample in (
+        "3 5 7 11 13 17 19 23",
+        "13/10 17/7 5/13 23/9 3/11 31/8 2/7 7/5",
+        "-2 -5/3 9/7 -11/4 3/8 -4 6/5 -3",
+        "-1/3 4 -8/5 2 -3 1/6 -7 9",
+        "6 2 4 3 8 5 9 7",
+        "1/4 2/9 -3/5 -1/7 4/3 -5/6 1/9 -2/3",
+    )
+)
 """Values of the symbols, in alphabetical order, where two expressions are compared: on both sides of 0 and of 1, whole and not."""
 _WHOLE_SAMPLES = (_SAMPLES[0], _SAMPLES[4])
-_MANY_SAMPLES = tuple((first, first + 3, first + 4, first + 11) for first in range(1, 50))
+_MANY_SAMPLES = tuple(tuple(map(Rational, (first, first + 3, first + 4, first + 11))) for first in range(1, 50))
 """For functions with steps."""
 _MATCHED = 64
 """Largest set whose elements are matched one by one."""
@@ -77,15 +60,7 @@ def replace_equality() -> None:
 
 
 def same_value(one: Basic | MatrixBase, other: Basic | MatrixBase) -> bool:
-    """Whether two expressions have the same value, for all values of their symbols.
-
-    Args:
-        one: an expression or a matrix.
-        other: likewise.
-
-    Returns:
-        True where they are equal; two without a value (0/0) never are unless they are written alike.
-    """
+    """Whether two expressions or matrices have one value for all values of their symbols; without a value (0/0) only if written alike."""
     if one == other:
         return True
     if isinstance(one, (MatrixBase, MatrixExpr)) or isinstance(other, (MatrixBase, MatrixExpr)):
@@ -94,9 +69,8 @@ def same_value(one: Basic | MatrixBase, other: Basic | MatrixBase) -> bool:
         return False
     if one.has(oo, -oo, zoo, nan) or other.has(oo, -oo, zoo, nan):
         return one.doit() == other.doit() and not one.doit().has(nan, zoo)
-    if not one.free_symbols and not other.free_symbols and not one.has(AppliedUndef) and not other.has(AppliedUndef):
-        return _same_number(one, other)
-    return _same_expression(one, other)
+    named = one.free_symbols or other.free_symbols or one.has(AppliedUndef) or other.has(AppliedUndef)
+    return _same_expression(one, other) if named else _same_number(one, other)
 
 
 def _same_matrix(one: Basic | MatrixBase, other: Basic | MatrixBase) -> bool:
@@ -115,7 +89,7 @@ def _same_number(one: Expr, other: Expr) -> bool:
     values = one.evalf(_DIGITS), other.evalf(_DIGITS)
     if not all(value.is_number and value.is_finite for value in values):
         return False
-    if any(each.is_Rational and _within(each, value) for each, value in zip((one, other), reversed(values), strict=True)):
+    if any(each.is_Rational and value.is_real and _rounds_to(each, value) for each, value in ((one, values[1]), (other, values[0]))):
         return True
     if not _close(*values, _CLOSE) and all(abs(value) > _CLOSE for value in values):
         return False
@@ -124,14 +98,8 @@ def _same_number(one: Expr, other: Expr) -> bool:
 
 
 def _rounds_to(written: Expr, value: Expr) -> bool:
-    from luffy.rewards.reading import half_unit
-
     half = half_unit(written)
-    return half is not None and abs(written - value) <= half
-
-
-def _within(written: Expr, value: Expr) -> bool:
-    return bool(value.is_real) and _rounds_to(written, value)
+    return half is not None and bool(abs(written - value) <= half)
 
 
 def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
@@ -162,11 +130,11 @@ def _named_functions(*expressions: Expr) -> list[Expr]:
     return [each.xreplace({call: Symbol(str(call), real=True) for call in each.atoms(AppliedUndef)}) for each in expressions]
 
 
-def _sampled(*expressions: Expr, samples: tuple = _SAMPLES) -> Iterator[list[Expr | None]]:
+def _sampled(*expressions: Expr, samples: tuple[tuple[Rational, ...], ...] = _SAMPLES) -> Iterator[list[Expr | None]]:
     """The expressions' values at each sample; None where one has none."""
     symbols = sorted(set().union(*(each.free_symbols for each in expressions)), key=str)
     for sample in samples:
-        values = {symbol: Rational(sample[place % len(sample)]) + place // len(sample) for place, symbol in enumerate(symbols)}
+        values = {symbol: sample[place % len(sample)] + place // len(sample) for place, symbol in enumerate(symbols)}
         yield [_number_at(each, values) for each in expressions]
 
 
@@ -210,20 +178,16 @@ def _same_relation(gold: Relational, answer: Relational) -> bool:
 def _same_equation(gold: Relational, answer: Relational) -> bool:
     """Whether one is a nonzero multiple of the other, or both have the same solutions and at least one."""
     if any(isinstance(side, (Set, Tuple)) for each in (gold, answer) for side in each.args):
-        return library.sympy_expr_eq(gold.lhs, answer.lhs, 6, 15) and library.sympy_expr_eq(gold.rhs, answer.rhs, 6, 15)
+        return _library_says(gold.lhs, answer.lhs) and _library_says(gold.rhs, answer.rhs)
     sides = [gold.lhs, gold.rhs, answer.lhs, answer.rhs]
     if any(isinstance(side, (MatrixBase, MatrixExpr)) for side in sides):
         return same_value(gold.lhs, answer.lhs) and same_value(gold.rhs, answer.rhs)
-    calls = gold.lhs, answer.lhs
-    if (
-        all(isinstance(each, AppliedUndef) for each in calls)
-        and calls[0].func == calls[1].func
-        and calls[0].free_symbols.isdisjoint(answer.free_symbols)
-    ):
-        answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
-    if sorted(isinstance(each, AppliedUndef) for each in calls) == [False, True]:  # y for f(x)
-        name, call = sorted(calls, key=lambda each: isinstance(each, AppliedUndef))
-        if isinstance(name, Symbol) and name not in gold.rhs.free_symbols | answer.rhs.free_symbols | call.free_symbols:
+    name, call = sorted((gold.lhs, answer.lhs), key=lambda each: isinstance(each, AppliedUndef))
+    if isinstance(name, AppliedUndef):  # f(t) for f(x)
+        if gold.lhs.func == answer.lhs.func and gold.lhs.free_symbols.isdisjoint(answer.free_symbols):
+            answer = answer.xreplace(dict(zip(answer.lhs.args, gold.lhs.args, strict=False)))
+    elif isinstance(name, Symbol) and isinstance(call, AppliedUndef):  # y for f(x)
+        if name not in gold.rhs.free_symbols | answer.rhs.free_symbols | call.free_symbols:
             return same_value(gold.rhs, answer.rhs)
     zeros = _named_functions(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
     if zeros[0].free_symbols != zeros[1].free_symbols or not zeros[0].free_symbols:
@@ -272,15 +236,10 @@ def _same_solution_lists(one: list, other: list) -> bool:
 
 
 def same_solutions(gold: Basic, answer: Basic) -> bool:
-    """Whether two conditions on one symbol, or a condition and a set, hold the same numbers, and at least one.
-
-    Args:
-        gold: an inequality, several (``x < 1, x > 3``), a set, or a symbol that is in a set.
-        answer: likewise.
-    """
+    """Whether two conditions on one symbol (an inequality, several, a set, a symbol in a set) hold the same numbers, and at least one."""
     one = solutions(gold)
-    other = one and solutions(answer)
-    if not other or len({one[0], other[0]} - {None}) > 1:
+    other = solutions(answer) if one else None
+    if not one or not other or len({one[0], other[0]} - {None}) > 1:
         return False
     mine, its = one[1], other[1]
     return not mine.is_empty and bool(mine == its or _compare_any_sets(mine, its, 6, 15))
@@ -289,8 +248,7 @@ def same_solutions(gold: Basic, answer: Basic) -> bool:
 def solutions(value: Basic) -> tuple[Symbol | None, Set] | None:
     """The symbol that a condition is on (None for a set) and the numbers that it is true of; None for what is no condition.
 
-    Args:
-        value: as for :func:`same_solutions`; of several inequalities all hold, or any where all cannot.
+    Of several inequalities all hold, or any where all cannot.
     """
     if isinstance(value, Eq) and isinstance(value.lhs, Symbol) and isinstance(value.rhs, Set):
         return value.lhs, value.rhs
@@ -328,12 +286,10 @@ def _compare_finite(gold: PlainFiniteSet | Tuple, answer: PlainFiniteSet | Tuple
         return _compare_ordered(gold, answer, *precision)
     if len(gold) != len(answer) or len(gold) > _MATCHED:
         return False
-    if assigned[0] != assigned[1]:
-        lists = [list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer)]
-        return len(lists[0]) == len(lists[1]) and all(
-            library.sympy_expr_eq(mine, its, *precision) for mine, its in zip(*lists, strict=True)
-        )
-    return _matched(gold.args, answer.args, lambda mine, its: library.sympy_expr_eq(mine, its, *precision))
+    if assigned[0] == assigned[1]:
+        return _matched(gold.args, answer.args, lambda mine, its: library.sympy_expr_eq(mine, its, *precision))
+    mine, its = (list(getattr(each, "_unsorted_args", each.args)) for each in (gold, answer))
+    return len(mine) == len(its) and all(library.sympy_expr_eq(one, other, *precision) for one, other in zip(mine, its, strict=True))
 
 
 def _compare_sets(gold: Basic, answer: Basic, *precision: int) -> bool:
@@ -361,14 +317,18 @@ def same_family(one: Basic, other: Basic) -> bool:
     """Whether two families have the same values: over the integers also where k is shifted or has the other sign."""
     if one.args[1] != other.args[1]:
         return False
-    sides = [list(each.args[0].args) if isinstance(each.args[0], PlainFiniteSet) else [each.args[0]] for each in (one, other)]
-    return _matched(*sides, _same_member if one.args[1] == Symbol("Z") else lambda mine, its: library.sympy_expr_eq(mine, its, 6, 15))
+    mine, its = (list(each.args[0].args) if isinstance(each.args[0], PlainFiniteSet) else [each.args[0]] for each in (one, other))
+    return _matched(mine, its, _same_member if one.args[1] == Symbol("Z") else _library_says)
+
+
+def _library_says(one: Basic, other: Basic) -> bool:
+    return bool(library.sympy_expr_eq(one, other, 6, 15))
 
 
 def _same_member(one: Basic, other: Basic) -> bool:
     k = Symbol("k", real=True)
     if not isinstance(one, Expr) or not isinstance(other, Expr):
-        return library.sympy_expr_eq(one, other, 6, 15)
+        return _library_says(one, other)
     steps = [expand(each).coeff(k, 1) for each in (one, other)]
     rests = [expand(each - step * k) for each, step in zip((one, other), steps, strict=True)]
     if any(rest.has(k) for rest in rests) or steps[0] == 0 or steps[0] not in (steps[1], -steps[1]):

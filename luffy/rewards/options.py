@@ -1,36 +1,41 @@
-"""The verifier's settings in a training config, under ``reward.reward_kwargs``."""
+"""The verifier's options: names, types, defaults and bounds, for a :class:`~luffy.rewards.Grader` and for ``reward.reward_kwargs``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
-from luffy.rewards.grader import MEMORY_LIMIT_MB, TIME_LIMIT_S
-from luffy.typed_fields import check_types, require
+from pydantic import Field
+
+from luffy.settings import Positive, settings
 
 WHERE = "reward.reward_kwargs"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RewardOptions:
-    """How responses are judged in training and in its validation.
+@settings("Grader")
+class WorkerLimits:
+    """Of the worker processes."""
 
-    Attributes:
-        thought_gate: a response without ``</think>`` gets 0. The released script does so without saying it.
-        time_limit_s: seconds of CPU a verdict, and 4 times as many of wall clock.
-        memory_limit_mb: MiB of address space a worker process.
-        workers: worker processes of each of veRL's reward workers; null shares the node's cores among those.
+    workers: Annotated[int, Field(gt=0)] | None = None
+    """Worker processes; None for one per core, at most 8, in training shared among veRL's reward workers."""
+    time_limit_s: Positive = 5.0
+    """Seconds of CPU that one verdict may take, and 4 times as many of wall clock; its worker is then killed and replaced."""
+    memory_limit_mb: Annotated[int, Field(gt=0)] = 2048
+    """MiB of address space that a worker may have."""
 
-    Raises:
-        InputError: for a value of the wrong type or out of bounds.
-    """
+
+@settings("Grader")
+class GraderOptions(WorkerLimits):
+    """Of a grader."""
+
+    remembered: Annotated[int, Field(ge=0)] = 1 << 16
+    """Comparisons whose outcome is kept, the latest ones."""
+
+
+@settings(WHERE)
+class RewardOptions(WorkerLimits):
+    """How responses are judged in training and in its validation."""
 
     thought_gate: bool = True
-    time_limit_s: float = TIME_LIMIT_S
-    memory_limit_mb: int = MEMORY_LIMIT_MB
-    workers: int | None = None
-
-    def __post_init__(self) -> None:
-        check_types(self, WHERE)
-        for name in ("time_limit_s", "memory_limit_mb", "workers"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"{WHERE}.{name} is {value}; it must be positive")
+    """A response without ``</think>`` gets 0. The released script does so without saying it."""
+    partial_scores: bool = False
+    """A wrong answer gets what the scorer of its kind gives for it (procedural tasks), in [0, 1); else 0."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import reduce
+
+Measure = tuple[Fraction, dict[str, int]]
+"""A factor to the base unit, and the powers of dimensions."""
 
 _TABLE = """
 length: m metre metres meter meters \u7c73 1; km kilometre kilometres kilometer kilometers \u5343\u7c73 \u516c\u91cc 1000; cm centimetre centimetres centimeter centimeters \u5398\u7c73 1/100;
@@ -41,7 +43,7 @@ charge: C coulomb coulombs 1
 number: percent % pct 1/100; hundred 100; thousand 1000; million millions 1000000; billion billions 1000000000; trillion trillions 1000000000000; dozen 12
 unit: unit units 1
 """
-_COMPOUND = {"mph": (Fraction(1397, 3125), {"length": 1, "time": -1}), "sqft": (Fraction(381, 1250) ** 2, {"length": 2}),
+_COMPOUND: dict[str, Measure] = {"mph": (Fraction(1397, 3125), {"length": 1, "time": -1}), "sqft": (Fraction(381, 1250) ** 2, {"length": 2}),
              "kmh": (Fraction(5, 18), {"length": 1, "time": -1}), "kph": (Fraction(5, 18), {"length": 1, "time": -1}), "rpm": (Fraction(1, 60), {"turn": 1, "time": -1})}  # fmt: skip
 _CHANGES_SENSE = frozenset(
     "more less least most than fewer greater smaller above below under over up down north south east west northeast northwest southeast "
@@ -53,7 +55,7 @@ _NO_UNIT = frozenset("sin cos tan cot sec csc log ln exp sqrt mod and or if for 
 _IGNORED = frozenset("approximately approx about exactly only total altogether of a an the in each and".split())
 
 
-def _unit_table() -> dict[str, tuple[Fraction, dict[str, int]]]:
+def _unit_table() -> dict[str, Measure]:
     table = dict(_COMPOUND)
     for line in _TABLE.replace("\n ", " ").strip().splitlines():
         dimension, _, entries = line.partition(": ")
@@ -92,6 +94,8 @@ _CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([
 _BASED = re.compile(
     rf"\(?([0-9][0-9A-Z]*)\)?\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)"
 )
+_UNIT_WORD = re.compile(r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(?P<power>-?[0-9])|[0-9]")
+_POWER_BEFORE, _POWER_BEHIND = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}, {"squared": 2, "cubed": 3}
 _BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
 
 
@@ -112,9 +116,8 @@ class Unit:
     @property
     def changes_sense(self) -> bool:
         """Whether the number alone would say something else."""
-        return not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label)) or (
-            self.factor not in (1, Fraction(1, 100)) and not self.dimension
-        )
+        multiplies = not self.dimension and self.factor not in (1, Fraction(1, 100))
+        return multiplies or not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label))
 
     def agrees(self, other: Unit) -> bool:
         """Whether both measure the same, so that factors convert one to the other."""
@@ -124,33 +127,20 @@ class Unit:
 
 
 def split_quantity(text: str) -> tuple[str, Unit] | None:
-    r"""The number and the unit of a text that is nothing else.
-
-    Args:
-        text: LaTeX or text, without outer spaces.
-
-    Returns:
-        The number's text, and its unit; None where there is no unit, or something behind it.
-    """
-    money = _CURRENCY.fullmatch(text)
-    if money:
+    """The number's text and the unit of a text that is nothing else; None where there is no unit, or something behind it."""
+    if money := _CURRENCY.fullmatch(text):
         unit = parse_unit(money[4], first=_UNITS[money[2].removeprefix("US")])
         return (money[1] + money[3], unit) if unit else None
-    arc = _ARC.fullmatch(text)
-    if arc:
-        return arc[1], parse_unit(arc[2])
+    if arc := _ARC.fullmatch(text):
+        unit = parse_unit(arc[2])
+        return (arc[1], unit) if unit else None
     if text[:1].isdigit() and (whole := _compound(text)):
         return whole
     text = _FRACTION_OF_UNITS.sub(r"\1/\2", text)
     while (plain := _POWER_IN_TEXT.sub(r"\1^\2", text)) != text:
         text = plain
     found = _QUANTITY.fullmatch(text)
-    if (
-        not found
-        or not (re.search(r"[0-9]|\\pi", found["number"]) or found["unit"].endswith("%"))
-        or re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm", found["number"])
-        or found["number"].endswith(("_", "^"))
-    ):
+    if not found or not _is_amount(found["number"], found["unit"]):
         return None
     if found["first"] is not None and re.fullmatch(r"\s*(?:and|or|,|;|if|for|when|where|to|mod)?\s*", found["first"]):
         return None
@@ -158,13 +148,13 @@ def split_quantity(text: str) -> tuple[str, Unit] | None:
     return (found["number"].strip(), unit) if unit else None
 
 
-def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) -> Unit | None:
-    """The unit that a text names; None for one that is none.
+def _is_amount(number: str, unit: str) -> bool:
+    said = re.search(r"[0-9]|\\pi", number) or unit.endswith("%")
+    return bool(said) and not re.search(rf"{_TEXT}\{{|[=<>,;]|\\[lg]eq?\b|\\pm|[_^]$", number)
 
-    Args:
-        text: what stands behind the number.
-        first: a unit that stands before the number.
-    """
+
+def parse_unit(text: str, first: Measure | None = None) -> Unit | None:
+    """The unit that a text behind a number names (after ``first``, one before the number); None for one that is none."""
     text = re.sub(r"\\mu\s*(?:\\text\s*\{)?\s*", "\u03bc", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
     text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent"))
@@ -172,41 +162,36 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
     if _COMMAND.search(text):
         return None
     factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
-    words, inverse, square = [], 1, 1
-    size, last = factor, next(iter(dimension), None)  # of the unit that a power belongs to
-    for token in re.finditer(
-        r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(-?[0-9])|[0-9]", text
-    ):
+    size, last = factor, next(iter(dimension), "")  # of the unit that a power behind it belongs to
+    words: list[str] = []
+    sign, before = 1, 1
+    for token in _UNIT_WORD.finditer(text):
         word = re.sub(r"[\s{]", "", token[0])[:2] if token[0][0] == "\u00b0" else token[0]
-        known = _UNITS.get(word) or _UNITS.get(word.lower() if len(word) > 2 else word)
-        if token[1]:
-            power, named = int(token[1]), list(dimension)
-            if named and square == 1:
-                dimension[last] += inverse * (power - 1)
-                factor *= size ** (inverse * (power - 1))
+        lower = word.lower()
+        known = _UNITS.get(word) or _UNITS.get(lower if len(word) > 2 else word)
+        behind = int(token["power"]) if token["power"] else _POWER_BEHIND.get(lower, 0) if dimension else 0
+        if token["power"] or behind:
+            if dimension and before == 1:
+                dimension[last] += sign * (behind - 1)
+                factor *= size ** (sign * (behind - 1))
         elif word in ("/", "per"):
-            inverse = -1
-        elif word.lower() in ("square", "sq", "cubic", "cu"):
-            square = 3 if word.lower().startswith("cu") else 2
-        elif word.lower() in ("squared", "cubed") and dimension:
-            power = 2 if word.lower() == "squared" else 3
-            dimension[last] += inverse * (power - 1)
-            factor *= size ** (inverse * (power - 1))
+            sign = -1
+        elif lower in _POWER_BEFORE:
+            before = _POWER_BEFORE[lower]
         elif known and not (words and len(word) == 1):
-            size, (last, power) = known[0], next(iter(known[1].items()))
+            size, last = known[0], next(iter(known[1]))
             for name, power in known[1].items():
-                dimension[name] = dimension.get(name, 0) + power * inverse * square
-            factor *= size ** (inverse * square)
-            square = 1
+                dimension[name] = dimension.get(name, 0) + power * sign * before
+            factor *= size ** (sign * before)
+            before = 1
         elif word.isdigit():
             return None
-        elif word.lower() not in _IGNORED:
-            word = word.lower()
-            words.append(word.removesuffix("s") if len(word) > 3 and word not in _CHANGES_SENSE else word)
+        elif lower not in _IGNORED:
+            words.append(lower.removesuffix("s") if len(lower) > 3 and lower not in _CHANGES_SENSE else lower)
     if not _NO_UNIT.isdisjoint(words):
         return None
-    if square != 1:
-        words.append("square" if square == 2 else "cubic")
+    if before != 1:
+        words.append("square" if before == 2 else "cubic")
     dimension.pop("number", None)
     if dimension.get("unit") == 1:
         del dimension["unit"]
@@ -214,45 +199,49 @@ def parse_unit(text: str, first: tuple[Fraction, dict[str, int]] | None = None) 
 
 
 def _compound(text: str) -> tuple[str, Unit] | None:
-    """``7 hours 30 minutes`` as a sum in the base unit."""
-    pieces, place = [], 0
+    """``7 hours 30 minutes`` as a sum in the first unit."""
+    pieces: list[tuple[str, Unit]] = []
+    place = 0
     while place < len(text):
         piece = _PIECE.match(text, place)
         unit = parse_unit(piece["unit"]) if piece else None
-        if not unit or unit.label or not unit.dimension:
+        if not piece or not unit or unit.label or not unit.dimension:
             return None
         pieces.append((re.sub(r"\s*\\frac\{([0-9]+)\}\{([0-9]+)\}", r" \1/\2", piece["number"]), unit))
         place = piece.end()
     if len(pieces) < 2 or len({unit.dimension for _, unit in pieces}) > 1:
         return None
-    total = sum(sum(map(Fraction, number.split())) * unit.factor for number, unit in pieces)
-    return rf"\frac{{{total.numerator}}}{{{total.denominator}}}", Unit(Fraction(1), pieces[0][1].dimension, "")
+    first = pieces[0][1]
+    total = Fraction(sum(sum(map(Fraction, number.split())) * unit.factor for number, unit in pieces)) / first.factor
+    return rf"\frac{{{total.numerator}}}{{{total.denominator}}}", first
 
 
 def clock_time(text: str) -> tuple[int, str] | None:
     """Minutes since midnight (or noon) and ``a``, ``p`` or nothing, of a time of day; None for anything else."""
     found = _CLOCK.fullmatch(text)
-    if not found or not (found[2] or found[3]) or int(found[2] or 0) > 59 or int(found[1]) > 23:
+    if not found or not (found[2] or found[3]):
         return None
-    half, hour = (found[3] or "").lower(), int(found[1])
-    if half and hour > 12:
+    hour, minute, half = int(found[1]), int(found[2] or 0), (found[3] or "").lower()
+    if minute > 59 or hour > (12 if half else 23):
         return None
-    return (hour % 12 if half else hour) * 60 + int(found[2] or 0), half
-
-
-def based_number(text: str) -> tuple[str, int] | None:
-    """The digits and the base of a number that names one, as ``101_2``; None for anything else."""
-    found = _BASED.fullmatch(text)
-    name = found and (found[2] or found[3])
-    base = name and (int(name) if name.isdigit() else _BASES.get(name))
-    if not base or not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in found[1]):
-        return None
-    return found[1].lstrip("0") or "0", base
+    return (hour % 12 if half else hour) * 60 + minute, half
 
 
 def same_time(one: tuple[int, str], other: tuple[int, str]) -> bool:
     """Whether two times of day are one; a time without a.m. or p.m. may be either, or one of 24 hours."""
     if one[1] and other[1]:
         return one == other
-    whole = [{minutes} if not half else {minutes + 720 * (half == "p"), minutes or 720, minutes} for minutes, half in (one, other)]
-    return not reduce(set.isdisjoint, whole)
+    mine, its = ({minutes + 720 * (half == "p"), minutes or 720, minutes} if half else {minutes} for minutes, half in (one, other))
+    return not mine.isdisjoint(its)
+
+
+def based_number(text: str) -> tuple[str, int] | None:
+    """The digits and the base of a number that names one, as ``101_2``; None for anything else."""
+    found = _BASED.fullmatch(text)
+    if not found:
+        return None
+    name = found[2] or found[3]
+    base = int(name) if name.isdigit() else _BASES.get(name, 0)
+    if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in found[1]):
+        return None
+    return found[1].lstrip("0") or "0", base

@@ -10,44 +10,22 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy, latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 from latex2sympy2_extended.logic import And
 from latex2sympy2_extended.math_normalization import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.sets import FiniteSet
-from sympy import (
-    Basic,
-    Derivative,
-    Eq,
-    Expr,
-    Float,
-    Function,
-    I,
-    Intersection,
-    Interval,
-    MatrixBase,
-    Mod,
-    Range,
-    Rational,
-    S,
-    Set,
-    Symbol,
-    Tuple,
-    Union,
-    factorial2,
-)
+from sympy import Basic, Derivative, Eq, Expr, Float, Function, I, MatrixBase, Mod, Rational, S, Symbol, Tuple, factorial2
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
+from sympy.sets import Intersection, Interval, Range, Set, Union
 
 from luffy.rewards.equality import FAMILY, same_value, solutions
+from luffy.rewards.mends import scaled_number
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
+from luffy.rewards.rules import applied, rules
 
 _NORMALISATION = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
-_ROUNDED_DIGITS = 6
-"""Fewest significant digits of a decimal that stands for the number that it is the rounding of."""
-_WRITTEN: dict[Rational, Rational] = {}
-"""Half a unit in the last place of each decimal of at least ``_ROUNDED_DIGITS`` digits that was read."""
-_KEPT = 4096
 
 
 @dataclass(frozen=True)
@@ -76,46 +54,44 @@ class Reading:
         return self.value is not None or self.words is not None
 
 
+_RELATION = re.compile(r"[=<>,;]|\\[lgn]eq?(?![a-z])|\\begin")
+
+
 @lru_cache(maxsize=2048)
 def read(text: str) -> Reading:
-    """Read an answer or a gold answer.
-
-    Args:
-        text: LaTeX or text, in the notation of :func:`luffy.rewards.notation.normalised` where that exists.
-
-    Returns:
-        The reading; without value and words where the text as a whole is neither.
-    """
-    text = _tidied(text)
-    plain = as_text(text)
-    based, clock = based_number(text), clock_time(text)
-    if based:
-        return Reading(plain, S(int(based[0], based[1])), based=based)
-    name, assigned, amount = text.rpartition("=")
-    assigned = assigned and not re.search(r"[=<>,;]|\\[lgn]eq?(?![a-z])|\\begin", name) and name.strip()
-    quantity = None if clock and clock[1] else split_quantity(amount.strip() if assigned else text)
+    """What an answer in the notation of ``normalised`` says; without value and words where the text as a whole is neither."""
+    text = _UNIT_AS_FUNCTION.sub(r"\\text{\1}", text)
+    bare = bare_text(text)
+    if based := based_number(text):
+        return Reading(bare, S(int(*based)), based=based)
+    clock = clock_time(text)
+    of_day = clock if clock and clock[1] else None
+    before, _, amount = text.rpartition("=")
+    name = "" if _RELATION.search(before) else before.strip()
+    quantity = None if of_day else split_quantity(amount.strip() if name else text)
     if quantity:
-        value = _mathematics(f"{assigned} = {quantity[0]}" if assigned else quantity[0])
-        if assigned and "%" in amount and isinstance(value, Symbol):
-            return Reading(plain, _last_side(assigned, re.sub(r"\s*\\?%", " / 100", amount)))
+        value = _mathematics(f"{name} = {quantity[0]}" if name else quantity[0])
+        if name and "%" in amount and isinstance(value, Symbol):
+            return Reading(bare, _last_side(name, re.sub(r"\s*\\?%", " / 100", amount)))
         if value is not None:
-            return Reading(plain, value, unit=quantity[1], clock=clock)
+            return Reading(bare, value, unit=quantity[1], clock=clock)
     words = in_words(text)
     if words is not None:
-        return Reading(plain, words=words)
-    if clock and clock[1]:
-        return Reading(plain, S(clock[0]), clock=clock)
+        return Reading(bare, words=words)
+    if of_day:
+        return Reading(bare, S(of_day[0]), clock=of_day)
     value = _mathematics(text)
-    if assigned and isinstance(value, Symbol) and not value.is_real:
-        value = _last_side(assigned, amount) or value
-    return Reading(plain, value, clock=clock)
+    if name and isinstance(value, Symbol) and not value.is_real:
+        value = _last_side(name, amount) or value
+    return Reading(bare, value, clock=clock)
 
 
 def _last_side(left: str, right: str) -> Basic | None:
     """The right side of ``\\frac{1}{5} = 20 / 100``, where both are the same number, but not written alike."""
-    sides = _parsed(left), _parsed(right)
-    same = None not in sides and as_text(left) != as_text(right) and not sides[0].free_symbols and same_value(*sides)
-    return sides[1] if same else None
+    one, other = _parsed(left), _parsed(right)
+    if one is None or other is None or one.free_symbols or bare_text(left) == bare_text(right):
+        return None
+    return other if same_value(one, other) else None
 
 
 # Text -------------------------------------------------------------------------------------------------------------------------
@@ -123,27 +99,14 @@ def _last_side(left: str, right: str) -> Basic | None:
 _WRAPPER = re.compile(
     r"\\(?:text|textrm|textbf|textit|textsf|texttt|textnormal|mbox|hbox|mathrm|mathbf|mathit|mathsf|rm|bf|displaystyle|left|right|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])"
 )
-_THIN = re.compile(r"(?<!\\)\\(?:[,;: ]|q?quad(?![A-Za-z]))|~")
 _UNIT_AS_FUNCTION = re.compile(r"(?<=[0-9}])\s*\\(min|sec)$")
 _SPACE = re.compile(r"\\[,;:! ]|\\q?quad(?![A-Za-z])|~|\s+")
 _DOTS = re.compile(r"\\(?:ldots|cdots|dots[cbmio]?|vdots|ddots)(?![A-Za-z])|\.\.\.+|\u2026")
-_SAME = {r"\leqslant": r"\le", r"\geqslant": r"\ge", r"\leq": r"\le", r"\geq": r"\ge", r"\ne": r"\neq", r"\neqq": r"\neq", r"\mid": "|", r"\vert": "|",
-         r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\varnothing": r"\emptyset"}  # fmt: skip
-_COMMAND = re.compile(r"\\[A-Za-z]+")
 
 
-def _tidied(text: str) -> str:
-    text = _THIN.sub(" ", text.replace(r"\!", "").replace("{,}", ",")).strip()
-    text = _UNIT_AS_FUNCTION.sub(r"\\text{\1}", text)
-    while len(text) > 1 and text[-1] in ".,;" and not text.endswith(".."):
-        text = text[:-1].rstrip()
-    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text.count("$") == 2 else text
-
-
-def as_text(text: str) -> str:
+def bare_text(text: str) -> str:
     """A text without what only concerns its looks: wrappers, spaces, dollar signs, braces that group one character."""
     text = _DOTS.sub("\u2026", _WRAPPER.sub("", _TEXT.sub(r"\1", text.replace("$", ""))))
-    text = _COMMAND.sub(lambda found: _SAME.get(found[0], found[0]), text)
     text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])", r"\1{}", text)
     text = re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text)
     return re.sub(r"(?<!\\)\{([0-9A-Za-z])\}", r"\1", _SPACE.sub("", text)).replace("{}", " ").rstrip(".,;")
@@ -169,7 +132,7 @@ def in_words(text: str) -> str | None:
     where they are names of points (two capitals or more); else they are a product.
     """
     if _POINTS.fullmatch(text):
-        return as_text(text)
+        return bare_text(text)
     inner = _TEXT.sub(r" \1 ", text).replace("$", "").strip()
     if not _ONLY_WORDS.fullmatch(inner) or inner.startswith("-"):
         return None
@@ -212,9 +175,30 @@ _UNREADABLE = re.compile(
     r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\text\s*\{\s*,?\s*(?:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?"
 )
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
-_PRIMED = re.compile(r"([A-Za-z}])('+|\u2032+)")
-_BARE_FUNCTION = re.compile(r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])")
-_LONG_NAME = re.compile(r"(?<![\\A-Za-z{_])[A-Za-z]{4,}(?![A-Za-z}])")
+_WORD, _NAMED = re.compile(r"(?<![\\A-Za-z])[a-z]{3,}"), re.compile(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}")
+_POWER = re.compile(
+    r"(?<![A-Za-z\\_])([a-df-zA-DF-Z]|\\(?:pi|theta|omega|alpha|beta|lambda|mu|sigma|rho|phi))\^(\{[0-9]+\}|[0-9])(?![0-9]*\s*(?:\\left\s*)?\()"
+)
+_FOR_THE_LIBRARY = rules(
+    (r"^(?:\\approx|\\simeq|=|\\therefore)\s*", ""),
+    (r"(?<![A-Za-z\\])(?:np|numpy|math)\.(?=\\?[a-z])", ""),
+    (r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])", r"\\\1"),
+    (r"([A-Za-z}])('+|\u2032+)", lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}"),
+    (r"(?<![\\A-Za-z{_])(?!(?:sqrt|infinity)(?![A-Za-z]))[A-Za-z]{4,}(?![A-Za-z}])", r"\\text{\g<0>}"),
+    # products of numbers and of what stands in parentheses, with their sign, since the library reads 2(3) as 2 + 3
+    (r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2("),
+    (r"(?<![\w/.}])([0-9]+)/([0-9]+)\s+(?=[A-Za-z\\])", r"\\frac{\1}{\2} "),
+    (r"(?<==)\s*-?[0-9]{1,3}(?:,[0-9]{3})+$", lambda found: found[0].replace(",", "")),
+    (r"^[^,;]*$", lambda found: re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", found[0])),
+    (r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2"),
+    (r"([0-9]+|(?<![A-Za-z])[A-Za-z])\s*!!(?!!)", r"f_{twofold}(\1)"),
+    (r"(?<![A-Za-z\\])([eE])(?=\s*_)", r"\\text{\1}"),
+    (r"(?<=[0-9])\.(?=\s*[/*)])", ""),
+    (r"_\s*\{\s*\\([A-Za-z]+)\s*\}", r"_{\1}"),
+    (r"\\([gG]am)ma(?![A-Za-z({])", r"\\text{\1}"),
+    # the same to the library, but many times faster: its grammar takes x^2 for a function without argument first
+    (r"(?s)^(?!.*\\text).*", lambda found: _POWER.sub(r"{\1}^\2", found[0])),
+)
 
 
 def _mathematics(text: str) -> Basic | MatrixBase | None:
@@ -228,66 +212,34 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
         return _built_set(*builder.groups())
     if family and (value := _parsed(family[1])) is not None:
         return FAMILY(value, Symbol(family[2]))
-    if (
-        _INEQUALITY.search(text)
-        and (_OR.search(text) or _AND.search(text.replace(",", "")))
-        and (condition := _condition(text)) is not None
-    ):
+    several = _INEQUALITY.search(text) and (_OR.search(text) or _AND.search(text.replace(",", "")))
+    if several and (condition := _condition(text)) is not None:
         return condition
-    if (
-        _UNREADABLE.search(text)
-        or len(re.findall(r"(?<![\\A-Za-z])[a-z]{3,}", re.sub(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}", "", text)))
-        >= _MANY_WORDS
-    ):
+    if _UNREADABLE.search(text) or len(_WORD.findall(_NAMED.sub("", text))) >= _MANY_WORDS:
         return None
     ratio = _ratio(text)
     return _parsed(text) if ratio is None else ratio
 
 
 def _parsed(text: str) -> Basic | MatrixBase | None:
-    text = re.sub(r"^(?:\\approx|\\simeq|=|\\therefore)\s*", "", text.strip())
-    text = re.sub(r"(?<![A-Za-z\\])(?:np|numpy|math)\.(?=\\?[a-z])", "", text)
-    text = _BARE_FUNCTION.sub(r"\\\1", text)
-    text = _PRIMED.sub(lambda found: found[1] + r"^{\prime" + r"\prime" * (len(found[2]) - 1) + "}", text)
-    text = _LONG_NAME.sub(lambda found: rf"\text{{{found[0]}}}" if found[0] not in ("sqrt", "infinity") else found[0], text)
-    text = normalize_latex(_explicit(text), _NORMALISATION)
+    text = normalize_latex(applied(_FOR_THE_LIBRARY, text.strip()), _NORMALISATION)
     if "!!" in text or _APART.search(text):
         return None
     try:
-        return settled(latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION))
+        return as_meant(latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION))
     except Exception:  # noqa: BLE001  the library raises plain Exceptions on what it cannot read
         last = re.split(r"(?<![\\<>!])=", text)[-1]
         return _parsed(last) if text.count("=") > 1 and "," not in text and ";" not in text else None
 
 
-def _explicit(text: str) -> str:
-    r"""Products of numbers and of what stands in parentheses with their sign, since the library reads 2(3) as 2 + 3."""
-    text = re.sub(r"(?<![A-Za-z_^}])([0-9])\s*(\\left)?\((?=[^(),;]*\))", r"\1 \\cdot \2(", text)
-    text = re.sub(r"(?<![\w/.}])([0-9]+)/([0-9]+)\s+(?=[A-Za-z\\])", r"\\frac{\1}{\2} ", text)
-    text = re.sub(r"(?<==)\s*-?[0-9]{1,3}(?:,[0-9]{3})+$", lambda found: found[0].replace(",", ""), text)
-    text = re.sub(r"\)\s*(?=\(|[0-9])", r") \\cdot ", text) if "," not in text and ";" not in text else text
-    text = re.sub(r"([0-9])\s*([0-9.]*\\(?:pi|sqrt)(?![A-Za-z]))", r"\1\2", text)
-    text = re.sub(r"([0-9]+|(?<![A-Za-z])[A-Za-z])\s*!!(?!!)", r"f_{twofold}(\1)", text)
-    text = re.sub(r"(?<![A-Za-z\\])([eE])(?=\s*_)", r"\\text{\1}", text)
-    text = re.sub(r"_\s*\{\s*\\([A-Za-z]+)\s*\}", r"_{\1}", re.sub(r"(?<=[0-9])\.(?=\s*[/*)])", "", text))
-    return re.sub(r"\\([gG]am)ma(?![A-Za-z({])", r"\\text{\1}", text)
-
-
-def settled(value: object) -> Basic | MatrixBase | None:
-    """The object with its letters as what they mean: i imaginary, I a name, derivatives names, false equations names.
-
-    Args:
-        value: what the library read.
-
-    Returns:
-        The object; None for what is none.
-    """
+def as_meant(value: object) -> Basic | MatrixBase | None:
+    """What the library read, with i imaginary, and I, derivatives and false equations as names; None for what is no object."""
     if isinstance(value, MatrixBase):
-        return value.applyfunc(settled)
+        return value.applyfunc(as_meant)
     if not isinstance(value, Basic):
         return None
     if isinstance(value, FiniteSet):
-        return FiniteSet(*map(settled, value._unsorted_args))
+        return FiniteSet(*map(as_meant, value._unsorted_args))
     known = {I: Symbol("I", real=True), Symbol("i", real=True): I, Symbol("i"): I, Symbol("imath", real=True): I}
     known |= {number: Rational(str(number)) for number in value.atoms(Float)}
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
@@ -311,16 +263,15 @@ def _closed(value: Basic) -> Basic:
     if not all(isinstance(each, Eq) for each in relations):
         return value
     for each in relations:
-        if isinstance(each.lhs, Set) or isinstance(each.rhs, (Set, Tuple)) or isinstance(each.lhs, Tuple):
+        if isinstance(each.lhs, (Set, Tuple)) or isinstance(each.rhs, (Set, Tuple)):
             return value
-        numbers = not each.free_symbols and not each.has(AppliedUndef)
-        if each.lhs == each.rhs or (numbers and not same_value(each.lhs, each.rhs)):
+        if each.lhs == each.rhs or not each.free_symbols and not each.has(AppliedUndef) and not same_value(each.lhs, each.rhs):
             return Symbol(f"equation {value}")
         if each.free_symbols and not isinstance(each.lhs, Symbol) and same_value(each.lhs, each.rhs):
             return Symbol(f"identity {value}")
     if isinstance(value, Eq) and isinstance(value.rhs, Symbol) and not value.lhs.free_symbols:
         return Eq(value.rhs, value.lhs, evaluate=False)
-    return relations[-1].rhs if not value.free_symbols else value
+    return value if value.free_symbols else relations[-1].rhs
 
 
 def _congruence(text: str) -> Basic | None:
@@ -340,14 +291,16 @@ def _congruence(text: str) -> Basic | None:
 
 def _condition(text: str) -> Eq | None:
     """What ``x < 1 \\text{ or } 2 < x \\leq 3`` says of its letter: that it is in a set; None for what is no such condition."""
-    alternatives = []
+    letters, alternatives = set(), []
     for alternative in _OR.split(text):
-        found = [solutions(value) for part in _AND.split(alternative) if (value := _parsed(part.strip(" ,"))) is not None]
-        if len(found) != len(_AND.split(alternative)) or None in found or len({letter for letter, _ in found}) != 1 or found[0][0] is None:
+        parts = _AND.split(alternative)
+        read = [solutions(value) for part in parts if (value := _parsed(part.strip(" ,"))) is not None]
+        found = [each for each in read if each and each[0] is not None]
+        letters |= {letter for letter, _ in found}
+        if len(found) != len(parts) or len(letters) != 1:
             return None
-        alternatives.append((found[0][0], Intersection(*(each for _, each in found))))
-    letters = {letter for letter, _ in alternatives}
-    return Eq(letters.pop(), Union(*(each for _, each in alternatives)), evaluate=False) if len(letters) == 1 else None
+        alternatives.append(Intersection(*(values for _, values in found)))
+    return Eq(letters.pop(), Union(*alternatives), evaluate=False)
 
 
 def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
@@ -355,8 +308,8 @@ def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
     found = _condition(condition)
     if found is None or found.lhs != Symbol(letter, real=True):
         return None
-    kind, result = re.search("[RZNQ]", domain or "R")[0], found.rhs
-    result = result if kind == "R" else _DOMAINS[kind].intersect(result)
+    kind = next(sign for sign in domain or "R" if sign in _DOMAINS)
+    result = found.rhs if kind == "R" else _DOMAINS[kind].intersect(found.rhs)
     return FiniteSet(*result) if isinstance(result, Range) and result.size.is_finite and result.size < _LISTED else result
 
 
@@ -372,46 +325,10 @@ def _ratio(text: str) -> Tuple | None:
     return None if first is None else Tuple(Symbol("ratio"), *(value / first for value in values))
 
 
-def _number(self: _Latex2Sympy, text: str) -> Rational:
-    """In place of the library's reader of numbers: decimals exactly, each with the precision that it was written with."""
-    text = text.replace(",", "")
-    value = Rational(text)
-    whole, point, decimals = text.partition(".")
-    if point and len((whole + decimals).strip("-").lstrip("0")) >= _ROUNDED_DIGITS:
-        if len(_WRITTEN) >= _KEPT:
-            _WRITTEN.clear()
-        _WRITTEN[abs(value)] = Rational(1, 2 * 10 ** len(decimals))
-    return value
-
-
 def scaled(value: Basic, factor: Rational) -> Basic:
     """A value, or what an equation gives as a value, times a number."""
     if isinstance(value, Eq):
         return Eq(value.lhs, scaled(value.rhs, factor), evaluate=False)
     if isinstance(value, FiniteSet):
         return FiniteSet(*(scaled(part, factor) for part in value._unsorted_args))
-    if not isinstance(value, Expr):
-        return value
-    half = half_unit(value)
-    if half is not None:
-        _WRITTEN[abs(value * factor)] = half * abs(factor)
-    return value * factor
-
-
-def half_unit(value: Basic) -> Rational | None:
-    """Half a unit in the last place of a number that was written as a decimal; None for others, and for ones of few digits."""
-    return _WRITTEN.get(abs(value)) if value.is_Rational else None
-
-
-def read_numbers_exactly() -> None:
-    """Let the library read decimals as fractions and percent signs at all, in this process.
-
-    Raises:
-        AttributeError: when the library below has changed, so that the mend no longer fits.
-    """
-    from latex2sympy2_extended.antlr_parser import PSParser
-
-    _Latex2Sympy.parse_number  # noqa: B018  it must exist
-    _Latex2Sympy.parse_number = _number
-    if not hasattr(PSParser.AtomContext, "FUNC_GAMMA"):  # the grammar for ANTLR 4.9 lacks what the visitor asks each atom for
-        PSParser.AtomContext.FUNC_GAMMA = lambda self: None
+    return scaled_number(value, factor) if isinstance(value, Expr) else value

@@ -1,6 +1,7 @@
-"""The process between a grader and its workers: ``python -m luffy.rewards.supervisor``.
+"""The process between a grader and its workers: ``python -m luffy.rewards.supervisor WORKERS TIME_LIMIT_S MEMORY_LIMIT_MB
+[KIND]``.
 
-It imports the algebra system once, forks workers from that state in milliseconds, hands out comparisons, and kills a
+It imports the algebra system (or the scorer of a registered kind) once, forks workers from that state in milliseconds, hands out comparisons, and kills a
 worker that exceeds the time limit. It judges nothing itself and has one thread, so that forking is safe whatever the
 trainer runs. Comparisons come in on stdin and verdicts go out on stdout, one line each; when stdin closes or the parent
 dies, it kills its workers and ends.
@@ -8,7 +9,6 @@ dies, it kills its workers and ends.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -21,9 +21,10 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from luffy.rewards import algebra, worker
+from luffy.rewards.kinds import prepare_scorer
+from luffy.rewards.pool import READY, write_all
 from luffy.rewards.verdict import Reason
 
-READY = b"ready\n"
 _AHEAD = 2
 """Comparisons handed to a worker at once: the next one is there when it is done."""
 _AHEAD_BYTES = 64 << 10
@@ -83,7 +84,8 @@ class _Worker:
 class Supervisor:
     """Hands comparisons to a fixed number of worker processes; see the module."""
 
-    def __init__(self, workers: int, time_limit_s: float, memory_limit_mb: int) -> None:
+    def __init__(self, workers: int, time_limit_s: float, memory_limit_mb: int, compare: worker.Compare) -> None:
+        self._compare = compare
         self._time_limit_s = time_limit_s
         self._memory_limit_mb = memory_limit_mb
         self._waiting: deque[bytes] = deque()
@@ -156,7 +158,7 @@ class Supervisor:
 
     def _start(self) -> _Worker:
         ours, theirs = socket.socketpair()
-        one = _Worker(pid=worker.start(ours, theirs, self._memory_limit_mb), channel=ours)
+        one = _Worker(pid=worker.start(ours, theirs, self._memory_limit_mb, self._compare), channel=ours)
         self._selector.register(ours, selectors.EVENT_READ, one)
         return one
 
@@ -182,29 +184,22 @@ class Supervisor:
                 return  # it has ended; the selector says so next
 
     def _report(self) -> None:
-        if self._done:
-            _write_all(b"".join(line + b"\n" for line in self._done))
-            self._done.clear()
+        write_all(sys.stdout.fileno(), b"".join(line + b"\n" for line in self._done))
+        self._done.clear()
 
 
-def _write_all(data: bytes) -> None:
-    while data:
-        data = data[os.write(sys.stdout.fileno(), data) :]
-
-
-def main() -> None:
-    """Load the algebra system, then serve the parent process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, required=True)
-    parser.add_argument("--time-limit-s", type=float, required=True)
-    parser.add_argument("--memory-limit-mb", type=int, required=True)
-    options = parser.parse_args()
-    algebra.prepare()
+def main(workers: str, time_limit_s: str, memory_limit_mb: str, kind: str = "") -> None:
+    """Load what compares, then serve the parent process."""
+    if kind:
+        compare = worker.by_score(prepare_scorer(kind))
+    else:
+        algebra.prepare()
+        compare = algebra.compare
     gc.collect()
     gc.freeze()
-    _write_all(READY)
-    Supervisor(options.workers, options.time_limit_s, options.memory_limit_mb).serve()
+    write_all(sys.stdout.fileno(), READY)
+    Supervisor(int(workers), float(time_limit_s), int(memory_limit_mb), compare).serve()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -5,24 +5,18 @@ veRL swallows errors of its plugins, so :data:`LOADED` lets the start-up check s
 
 from __future__ import annotations
 
-import torch
-
-from verl.mix_src import resolvers
-
-
-def runs_on_cpu() -> bool:
-    """Whether the installed PyTorch is a CPU build, so that veRL needs the CPU platform."""
-    return torch.version.cuda is None and torch.version.hip is None
-
-
-resolvers.register()
+import verl.mix_src.config  # noqa: F401  interpolations
+from verl.mix_src.upstream import runs_on_cpu
 
 if runs_on_cpu():
-    from verl.mix_src.cpu import patches, platform  # noqa: F401  registers the platform "cpu"
+    from verl.mix_src import cpu  # registers the platform "cpu"
 
-    patches.apply()
+    cpu.patch()
 
-from verl.workers.rollout import base as rollouts  # noqa: E402  after the patches, as it imports much of veRL
+from verl.workers.rollout import base as rollouts
 
-rollouts._ROLLOUT_REGISTRY["vllm", "async"] = "verl.mix_src.weight_sync.MixServerAdapter"
+from verl.mix_src.run.sockets import patch_store
+
+patch_store()
+rollouts._ROLLOUT_REGISTRY["vllm", "async"] = "verl.mix_src.rl.weight_sync.MixServerAdapter"
 LOADED = True

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Any method by the name of its experiment: train_method.sh NAME [hydra overrides]. The names: verl/mix_src/config/experiment/.
+cd "$(dirname "$0")/.."
+name=${1:-}
+if [ ! -f "verl/mix_src/config/experiment/$name.yaml" ]; then
+    echo "error: there is no method '$name'; choose one of $(cd verl/mix_src/config/experiment && echo *.yaml | sed 's/\.yaml//g')" >&2
+    exit 1
+fi
+exec bash exp_scripts/run.sh "$@"

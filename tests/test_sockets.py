@@ -1,0 +1,57 @@
+"""On one machine the servers of a run listen on loopback alone; ``test_training.py`` looks at those of a whole run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+LISTENING = """
+import json, os, psutil
+found = [psutil.Process(), *psutil.Process().children(recursive=True)]
+print(json.dumps([c.laddr.ip for p in found for c in p.net_connections("inet") if c.status == "LISTEN"]))
+"""
+STORES = """
+import sys
+from datetime import timedelta
+from verl.mix_src.run.sockets import keep_to_this_machine
+if sys.argv[1] == "kept":
+    keep_to_this_machine()
+import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
+first = dist.TCPStore("127.0.0.1", 0, 1, True, wait_for_workers=False)
+client = dist.TCPStore("127.0.0.1", first.port, is_master=False, wait_for_workers=False)
+client.set("key", "value")
+assert first.get("key") == b"value"
+store, rank, size = next(rendezvous("tcp://127.0.0.1:0", 0, 1))
+dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+"""
+RAY = """
+from verl.mix_src.run.sockets import keep_to_this_machine
+keep_to_this_machine()
+import ray
+ray.init(num_cpus=1, include_dashboard=False, object_store_memory=80_000_000, log_to_driver=False)
+@ray.remote
+def one(): return ray.util.get_node_ip_address()
+assert ray.get(one.remote()) == "127.0.0.1"
+"""
+
+
+def listening(program: str, *arguments: str) -> set[str]:
+    """The addresses on which a program and all that it has started listen at its end."""
+    done = subprocess.run([sys.executable, "-c", program + LISTENING, *arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_stores_of_torch_listen_on_loopback() -> None:
+    assert listening(STORES, "kept") == {"127.0.0.1"}
+    assert listening(STORES, "as PyTorch does") - {"127.0.0.1"}  # else the patch is not needed any more
+
+
+@pytest.mark.integration
+@pytest.mark.alone
+def test_ray_listens_on_loopback() -> None:
+    assert listening(RAY) <= {"127.0.0.1", "::ffff:127.0.0.1"}

@@ -1,1 +1,0 @@
-"""veRL's real engine on a machine without a GPU: one platform class, three patches, one vLLM worker extension."""

@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on the demonstrations, on veRL's own SFT trainer."""
