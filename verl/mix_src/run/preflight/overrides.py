@@ -161,7 +161,7 @@ def _unknown(overrides: Sequence[str], module: str, name: str) -> str | None:
     useful = [*groups, *sorted(each for each in known if not each.startswith("hydra"))]
     for override in parsed:
         key = override.key_or_group
-        if _is_value(override, groups) and not override.is_add() and key not in known:
+        if _is_value(override, groups) and not override.is_add() and not override.is_force_add() and key not in known:
             if any(each in HANDED_ON for each in _above(key)):
                 return f"{key} is not there yet: +{key}=... adds it"
             near = _nearest(key, useful, _helps if name == RL_CONFIG else bool)
