@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 import pytest
-import sympy
 from cases.rewards_hostile import CODE, HOSTILE, LONG
 
 from luffy.rewards import Grader, Reason
@@ -22,9 +21,9 @@ CANARY = "luffy_canary"
 TIME_LIMIT_S = 1.0
 
 
-def test_the_payload_is_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    sympy.sympify(CODE)  # this is what the verifier must never come to
+def test_the_payload_is_real(tmp_path: Path) -> None:
+    # What the verifier must never come to; in a process whose SymPy no other test has mended.
+    subprocess.run([sys.executable, "-c", "import sys, sympy; sympy.sympify(sys.argv[1])", CODE], cwd=tmp_path, check=True)
     assert (tmp_path / CANARY).is_dir()
 
 

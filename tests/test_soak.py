@@ -218,7 +218,7 @@ def _prompts(folder: Path, step: int) -> list[float]:
 
 
 def test_a_run_with_a_fault_every_few_steps_is_the_unbroken_run(tiny_example, tmp_path: Path) -> None:
-    draw, overrides = random.Random(0), (f"trainer.total_training_steps={STEPS}", "trainer.save_freq=2")
+    draw, overrides = random.Random(0), (f"trainer.total_training_steps={STEPS}", "trainer.save_freq=2", "data.train_batch_size=4")
     whole = LivingRun(tiny_example, tmp_path / "whole", *overrides, "trainer.experiment_name=soak")
     assert whole.process.wait(STARTS_WITHIN_S + 30 * STEPS) == 0, whole.console[-2000:]
     broken, faults = tmp_path / "broken", 0
