@@ -84,7 +84,10 @@ def stock() -> None:
                 for key, value in STOCK.items():
                     OmegaConf.update(config, key, value, merge=False)
             super().__init__(config)
-            self.runner = ray.remote(Polling) if poll_s else TaskRunnerV1
+
+        def runner(self) -> object:
+            """Of veRL, as it is."""
+            return ray.remote(Polling) if poll_s else TaskRunnerV1
 
     command(Grpo)
 
