@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Seconds of a training step beside veRL's own GRPO on the same engine and configuration (CPU, the embedded example).
 
-    python benchmarks/step.py [--steps 16] [--rounds 2]      about 15 minutes on 2 cores
+    python benchmarks/step.py [--steps 12] [--rounds 2]      about 15 minutes on 2 cores
 
-Three trainings take turns, so that a disturbed machine disturbs all: LUFFY; LUFFY with every forward pass (``luffy.run.own_pass=false
-leave_out=nothing``); and GRPO by veRL's trainer, agent loop, loss, workers and a function of two lines as its reward. All of them have the composed
-config of ``profile=cpu``: the same model, prompts, rows, lengths, micro-batches, rollout engine and learning rate, no validation and no
-checkpoint. Not the same: LUFFY's trainer looks for finished rollouts every 0.02 s (the profile's ``poll_interval_s``), veRL's every 2 s,
-as it is; ``--same-poll`` gives veRL's the profile's. One row in eight of LUFFY's is a demonstration, which is not sampled.
+Four trainings take turns, so that a disturbed machine disturbs all: LUFFY; LUFFY with every forward pass (``luffy.run.own_pass=false
+leave_out=nothing``); GRPO by veRL's trainer, agent loop, loss, workers and a function of two lines as its reward; and the same with the
+profile's ``poll_interval_s``. All of them have the composed config of ``profile=cpu``: the same model, prompts, rows, lengths,
+micro-batches, rollout engine and learning rate, no validation and no checkpoint. LUFFY's trainer looks for finished rollouts every 0.02 s
+(the profile's ``poll_interval_s``), veRL's every 2 s, as it is. One row in eight of LUFFY's is a demonstration, which is not sampled.
 
 A run's figure is the median of its steps from the fourth on. A ratio is of two runs of one round; shown is the mean of the rounds, and
 the smallest and the largest. Expected: LUFFY at most 0.85 of GRPO.
@@ -21,16 +21,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = 4  # steps before it are warm-up
-LUFFY, EVERY_PASS, GRPO = "LUFFY", "LUFFY, every pass", "veRL GRPO"
+LUFFY, EVERY_PASS, GRPO, GRPO_OFTEN = "LUFFY", "LUFFY, every pass", "veRL GRPO", "the same, 0.02 s poll"
 ARGUMENTS = {
     LUFFY: ["-m", "verl.mix_src.main_mix_ppo"],
     EVERY_PASS: ["-m", "verl.mix_src.main_mix_ppo", "luffy.run.own_pass=false", "luffy.run.leave_out=nothing"],
     GRPO: [__file__, "--stock"],
+    GRPO_OFTEN: [__file__, "--stock-often"],
 }
 PHASES = ("step", "gen", "old_log_prob", "update_actor", "update_weights")
 STOCK = {
@@ -51,8 +51,8 @@ def reward(data_source: str, solution_str: str, ground_truth: str, extra_info: o
     return float(solution_str.rpartition(">")[2].strip() == ground_truth)
 
 
-def stock() -> None:
-    """Train with veRL's own trainer, in the place of ``main_mix_ppo``; ``same_poll`` as first argument: with the profile's poll interval."""
+def stock(poll_s: float | None) -> None:
+    """Train with veRL's own trainer, in the place of ``main_mix_ppo``; it looks for rollouts every ``poll_s`` seconds, if given."""
     import ray
     from omegaconf import DictConfig, OmegaConf, open_dict
     from verl.trainer.main_ppo import TaskRunnerV1
@@ -62,8 +62,6 @@ def stock() -> None:
     from verl.mix_src.run.entry import command
 
     plain = TaskRunnerV1.__ray_metadata__.modified_class
-    poll_s = 0.02 if sys.argv[1:2] == ["--same-poll"] else None
-    del sys.argv[1 : 1 + bool(poll_s)]
 
     class Polling(plain):
         """veRL's task runner, which looks for rollouts more often."""
@@ -92,14 +90,14 @@ def stock() -> None:
     command(Grpo)
 
 
-def train(name: str, folder: Path, steps: int, more: Sequence[str]) -> dict[str, float]:
+def train(name: str, folder: Path, steps: int) -> dict[str, float]:
     """Median seconds of each phase of a run."""
     overrides = [
         "profile=cpu", f"trainer.total_training_steps={steps}", "trainer.save_freq=-1", "trainer.test_freq=-1",
         "trainer.val_before_train=false", "luffy.record.every=0", f"trainer.default_local_dir={folder}", "trainer.experiment_name=bench",
     ]  # fmt: skip
     program, *own = ARGUMENTS[name]
-    command = [sys.executable, program, *own[:1], *(more if name == GRPO else ()), *overrides, *own[1:]]
+    command = [sys.executable, program, *own[:1], *overrides, *own[1:]]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -113,20 +111,22 @@ def train(name: str, folder: Path, steps: int, more: Sequence[str]) -> dict[str,
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """The figures of all runs."""
     columns = (*PHASES, "left out")
-    lines = [f"{'seconds, median':20}" + "".join(f"{each:>16}" for each in columns) + f"{'step / GRPO':>24}"]
+    against = (GRPO, GRPO_OFTEN)
+    titles = ("/ GRPO", "/ the same, 0.02 s poll")
+    lines = [f"{'seconds, median':24}" + "".join(f"{each:>16}" for each in columns) + "".join(f"{each:>26}" for each in titles)]
     for name, runs in found.items():
         values = "".join(f"{statistics.mean(run[column] for run in runs):16.2f}" for column in columns)
-        ratios = [run["step"] / other["step"] for run, other in zip(runs, found[GRPO], strict=True)]
-        lines.append(f"{name:20}{values}{statistics.mean(ratios):10.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        ratios = [[run["step"] / other["step"] for run, other in zip(runs, found[each], strict=True)] for each in against]
+        shown = "".join(f"{f'{statistics.mean(each):.2f} ({min(each):.2f} to {max(each):.2f})':>26}" for each in ratios)
+        lines.append(f"{name:24}{values}{shown}")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=16, help="of a run; default: %(default)s")
+    parser.add_argument("--steps", type=int, default=12, help="of a run; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=2, help="runs of each; default: %(default)s")
-    parser.add_argument("--same-poll", action="store_true", help="let veRL's trainer look for rollouts as often")
     parser.add_argument("--keep", type=Path, help="a folder that keeps the runs")
     arguments = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ARGUMENTS}
@@ -134,14 +134,13 @@ def main() -> None:
         for number in range(arguments.rounds):
             for name in ARGUMENTS:
                 folder = (arguments.keep or Path(temporary)).resolve() / f"{name}{number}".replace(" ", "_").replace(",", "")
-                found[name].append(train(name, folder, arguments.steps, ["--same-poll"] if arguments.same_poll else []))
+                found[name].append(train(name, folder, arguments.steps))
                 print(f"{name}: {found[name][-1]['step']:.2f} s a step", file=sys.stderr)
     print(table(found))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--stock"]:
-        del sys.argv[1]
-        stock()
+    if sys.argv[1:2] in (["--stock"], ["--stock-often"]):
+        stock(0.02 if sys.argv.pop(1) == "--stock-often" else None)
     else:
         main()
