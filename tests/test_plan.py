@@ -31,7 +31,10 @@ from luffy.plan import (
     step_seconds,
     update_memory,
 )  # fmt: skip
-from verl.mix_src.plan import Command, main, planned, read_plan, refusal, summary
+from verl.mix_src.plan.__main__ import main, planned
+from verl.mix_src.plan.fitting import refusal
+from verl.mix_src.plan.reading import Command, read_plan
+from verl.mix_src.plan.screen import summary
 
 P = 7_615_616_512  # of Qwen2.5-7B, as its card has it
 SIZES = {"num_hidden_layers": 3, "hidden_size": 96, "intermediate_size": 160, "num_attention_heads": 6, "num_key_value_heads": 2}

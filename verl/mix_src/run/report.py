@@ -12,7 +12,7 @@ from luffy.errors import InputError
 from luffy.record import recorded_files
 from luffy.training_report import plot_training, read_metrics, summarize, write_metrics
 from verl.mix_src.config import AUTO, is_rl, luffy_config, model_node
-from verl.mix_src.plan import summary
+from verl.mix_src.plan.screen import summary
 from verl.mix_src.rl.second_pass import passes_of
 from verl.mix_src.run import identity, preflight
 from verl.mix_src.run.cards import write_cards
