@@ -131,6 +131,7 @@ def killed(title: str | None) -> Callable[[LivingRun], None]:
     def fault(run: LivingRun) -> None:
         (psutil.Process(run.process.pid) if title is None else run.parts()[title]).kill()
 
+    fault.__name__ = f"killed {title or 'the driver'}"
     return fault
 
 
@@ -227,7 +228,7 @@ def test_a_run_with_a_fault_every_few_steps_is_the_unbroken_run(tiny_example, tm
         run.wait_for(lambda run=run, at=at: run.steps() >= at)
         fault = draw.choice(FAULTS)
         time.sleep(draw.uniform(0, 3))
-        sys.stdout.write(f"step {run.steps()}: {getattr(fault, '__qualname__', fault)}\n")
+        sys.stdout.write(f"step {run.steps()}: {fault.__name__}\n")
         fault(run)
         run.end()
         faults += 1

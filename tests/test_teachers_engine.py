@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,10 +93,22 @@ def served(model: Path, log: Path) -> Iterator[str]:
             start_new_session=True,
         )  # fmt: skip
     try:
-        yield f"http://127.0.0.1:{port}/v1"
+        url, deadline = f"http://127.0.0.1:{port}/v1", time.monotonic() + 180
+        while not _answers(f"{url}/models"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+            time.sleep(0.2)
+        yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(60)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):
+            return True
+    except OSError:
+        return False
 
 
 def train(folder: Path, *overrides: str) -> list[float]:
@@ -133,8 +147,6 @@ def test_a_trained_model_teaches_its_own_base(tiny_example, tmp_path):
     with served(model, tmp_path / "serve.log") as url, proxying(url, fault) as proxy:
         command_line = ("--problems", source, "--samples", 4, "--temperature", 1, "--tokenizer", tiny_example.model, "--output", output,
                         "--backoff", 0.2, "--concurrency", 32)  # fmt: skip
-        once = ("--samples", 1, "--limit", 1, "--keep-wrong", "--output", tmp_path / "once.parquet")
-        collect(*command_line, "--teacher", url, "--wait", 120, *once)  # it has started
         said = collect(*command_line, "--teacher", proxy.url)
     assert set(proxy.answered.values()) == {1}  # nothing was answered twice
     assert len(proxy.answered) == 1023 and Counter(proxy.tries.values())[1] < 1000
