@@ -104,7 +104,6 @@ STOPPED = [
     ("ray::TransferQueueController", "the TransferQueue controller", Phase.ROLLOUT),
     ("ray::TaskRunnerV1", "the trainer", Phase.RECORD),
     ("raylet", "Ray's node manager", Phase.ROLLOUT),
-    ("gcs_server", "Ray's head", Phase.UPDATE),
 ]
 
 
@@ -123,6 +122,23 @@ def test_a_stopped_part_ends_the_run_with_its_name_and_stack(title: str, name: s
     assert f"{name}, process {part.pid}, is stopped" in line
     assert f"{name}, process {part.pid}:\n" in run.console  # and its stack, of Python or the kernel
     assert time.monotonic() - stopped < LEAST_S + 40
+
+
+def test_a_stopped_head_is_told_and_the_run_goes_on_and_ends(tiny_example, tmp_path: Path) -> None:
+    """Between the start and the end nobody asks Ray's head: no phase stalls, and Ctrl-C does not wait for it for ever."""
+    run = LivingRun(tiny_example, tmp_path / "run", "trainer.total_training_steps=1000", "trainer.save_freq=1000")
+    run.wait_for(lambda: run.steps() >= 2)
+    head = run.parts()["gcs_server"]
+    head.suspend()
+    line = f"Ray's head, process {head.pid}, is stopped (SIGCONT lets it go on); the training goes on without it so far"
+    run.wait_for(lambda: line in run.console)
+    steps = run.steps()
+    run.wait_for(lambda: run.steps() >= steps + 2)
+    assert run.console.count(line) == 1
+    interrupted(run)
+    asked = time.monotonic()
+    assert run.end() == 130
+    sys.stdout.write(f"a stopped head: {time.monotonic() - asked:.0f} s from Ctrl-C to the end\n")
 
 
 def killed(title: str | None) -> Callable[[LivingRun], None]:

@@ -128,6 +128,19 @@ def test_a_stopped_part_is_named_with_its_stack(run: str, clock: Clock, part: ps
     assert "waits_for_the_socket" in watch.stacks and watch.stacks.startswith(f"a rollout engine (vLLM), process {part.pid}:\n")
 
 
+def test_a_stopped_part_that_holds_nothing_up_is_told_of_once(run: str, clock: Clock, part: psutil.Process) -> None:
+    said = []
+    watch = StallWatch(SafetyConfig(least_s=20.0), run, said.append, clock)
+    part.suspend()
+    while part.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    for step in range(10):  # phases of 4 s go on
+        begin(Phase.UPDATE, step)
+        assert clock.look(watch, 4, {part: "Ray's head"}) is None
+        assert len(said) == (step >= 5)  # 20 s are allowed, the 21st is the first of step 5
+    assert said == [f"Ray's head, process {part.pid}, is stopped (SIGCONT lets it go on); the training goes on without it so far"]
+
+
 def test_the_stack_of_a_living_process(part: psutil.Process) -> None:
     assert "waits_for_the_socket" in stack_of(part).splitlines()[1]
     part.kill()

@@ -27,7 +27,7 @@ from verl.mix_src.run.preflight.overrides import check_command_line
 from verl.mix_src.run.processes import Stalls, Watch, supervised, within
 
 EXIT_FAILED = 1
-CLOSED_WITHIN_S = 15  # after a failure
+CLOSED_WITHIN_S, CLOSED_AFTER_FAILURE_S = 60, 15  # closing asks Ray's head, which may not answer; all processes are ended afterwards
 
 
 class RunFailed(Exception):
@@ -176,7 +176,7 @@ def _train(run: Run) -> int:
                     return _failed(console, files, log_start, watch.first_failure or failure.part, failure.__cause__)
                 finally:
                     watch.stop()
-                    run.close() if watch.first_failure is None else within(CLOSED_WITHIN_S, run.close)
+                    within(CLOSED_WITHIN_S if watch.first_failure is None else CLOSED_AFTER_FAILURE_S, run.close)
                     files.add_start(seconds=time.monotonic() - start, peak_memory_bytes=watch.peak_memory_bytes)
     report.finish(config, files)
     return 0

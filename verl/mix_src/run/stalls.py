@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,7 @@ class StallWatch:
         self._told: Told | None = None
         self._longest: dict[Phase, float] = {}
         self._elapsed, self._last, self._next_line = 0.0, clock(), 0.0
+        self._stopped: dict[psutil.Process, float] = {}  # seconds; of a part that was told of, infinity
         self.stacks = ""
 
     @property
@@ -115,15 +117,17 @@ class StallWatch:
             parts: living parts of the run on this machine, and what a person calls them.
         """
         now = self._clock()
-        self._elapsed += min(now - self._last, LONGEST_POLL_S)
+        passed = min(now - self._last, LONGEST_POLL_S)
+        self._elapsed += passed
         self._last = now
+        stopped = [process for process in parts if _state(process) == psutil.STATUS_STOPPED]
+        self._tell_of(stopped, parts, passed)
         if (said := told(self._run_name)) != self._told:
             self._longest[self.phase] = max(self._elapsed, self._longest.get(self.phase, 0.0))
             self._told, self._elapsed, self._next_line = said, 0.0, 0.0
             return None
         longest = None if self.phase is Phase.START else self._longest.get(self.phase)
         allowed = self._config.allowed(self.phase, longest)
-        stopped = [process for process in parts if _state(process) == psutil.STATUS_STOPPED]
         if stopped:
             allowed = min(allowed, self._config.least_s)
         if self._elapsed > allowed:
@@ -136,6 +140,16 @@ class StallWatch:
                 f"{self._where} takes {self._elapsed:.0f} s so far (at most {allowed:.0f} s{before}): {_waits_for(self.phase, parts)}"
             )
         return None
+
+    def _tell_of(self, stopped: Sequence[psutil.Process], parts: Mapping[psutil.Process, str], passed: float) -> None:
+        """A line, once, where a part has been stopped for long and the phases go on without it (Ray's head, between two starts)."""
+        self._stopped = {process: self._stopped.get(process, 0.0) + passed for process in stopped}
+        for process, seconds in self._stopped.items():
+            if self._config.least_s < seconds < math.inf and self._elapsed < self._config.least_s:
+                self._stopped[process] = math.inf
+                self._say(
+                    f"{parts[process]}, process {process.pid}, is stopped (SIGCONT lets it go on); the training goes on without it so far"
+                )
 
     @property
     def _where(self) -> str:
