@@ -29,11 +29,13 @@ def _block(page: str, part: str) -> str:
 
 
 def test_a_ratio_is_of_runs_of_one_round():
-    rounds = {"LUFFY": (3.0, 8.0), "veRL GRPO": (4.0, 10.0)}  # a machine that is slower in the second round
+    # A machine that is slower in the second round.
+    rounds = {"LUFFY": (3.0, 8.0), "veRL GRPO": (4.0, 10.0), "the same, 0.02 s poll": (3.0, 10.0)}
     runs = {name: [dict.fromkeys((*STEP["PHASES"], "left out"), value) for value in values] for name, values in rounds.items()}
-    ours, theirs = STEP["table"](runs).splitlines()[1:]
-    assert ours.split()[-4:] == ["0.78", "(0.75", "to", "0.80)"]  # mean of 3/4 and 8/10
-    assert theirs.split()[-4:] == ["1.00", "(1.00", "to", "1.00)"]
+    ours, theirs, often = (line.split()[-8:] for line in STEP["table"](runs).splitlines()[1:])
+    assert ours == ["0.78", "(0.75", "to", "0.80)", "0.90", "(0.80", "to", "1.00)"]  # means of 3/4 and 8/10, of 3/3 and 8/10
+    assert theirs == ["1.00", "(1.00", "to", "1.00)", "1.17", "(1.00", "to", "1.33)"]  # of 4/3 and 10/10
+    assert often == ["0.88", "(0.75", "to", "1.00)", "1.00", "(1.00", "to", "1.00)"]
 
 
 @pytest.mark.parametrize(("response", "earned"), [("1+1=02;>12", 1.0), ("1+1=02;>12 \n", 1.0), ("1+1=02;>13", 0.0), ("12", 1.0)])

@@ -59,10 +59,20 @@ def choose(page: Any, name: str, text: str) -> None:
 def until(found: Callable[[], Any]) -> Any:
     """Wait for something that is true."""
     end = time.monotonic() + 20
-    while not (value := found()):
+    while not (value := _now(found)):
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.03)
     return value
+
+
+def _now(found: Callable[[], Any]) -> Any:
+    """None where the page was drawn anew between finding an element and reading it."""
+    from selenium.common.exceptions import StaleElementReferenceException
+
+    try:
+        return found()
+    except (StaleElementReferenceException, IndexError):
+        return None
 
 
 def open_group(page: Any, number: int) -> None:
