@@ -44,11 +44,18 @@ def joins_a_cluster() -> bool:
 
 
 def prepare_to_join(config: DictConfig) -> None:
-    """Leave out what only the start of a new cluster takes, and authenticate as Ray's own commands do where a token is."""
+    """Leave out what only the start of a new cluster takes, and authenticate as Ray's own commands do where a token is.
+
+    Not in a cluster that asks for none: its head has no token to show when it asks this process whether an actor is still wanted, and
+    would end the actor on being refused.
+    """
     with open_dict(config):
         for key in OF_A_NEW_CLUSTER:
             config.ray_kwargs.ray_init.pop(key, None)
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # ray.init does so for the address "auto" only
+    if luffy_config(config).safety.open_cluster and not asks_for_token(os.environ["RAY_ADDRESS"]):
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+    else:
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)  # ray.init does so for the address "auto" only
 
 
 def absolute_paths(config: DictConfig) -> DictConfig:
