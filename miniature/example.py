@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +11,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from luffy.errors import InputError
-from luffy.files import replacing, write_json
+from luffy.files import replacing, replacing_folder, write_json
 from miniature.dataset import HARDER_FILE, HELDOUT_FILE, TRAIN_FILE, DataRecipe, tables
 from miniature.recipe import BaseRecipe
 
@@ -141,20 +138,7 @@ def _build_model(folder: Path, recipe: BaseRecipe, seed: int, show_progress: boo
     refuse_foreign(folder, folder)
     from miniature.base import save_base  # Only here: a rerun that has nothing to build must not wait for torch.
 
-    with _replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary:
         save_base(temporary, recipe, seed, show_progress=show_progress)
         write_manifest(temporary, wanted)
     logger.info("model: written to %s", folder)
-
-
-@contextlib.contextmanager
-def _replacing_folder(folder: Path) -> Iterator[Path]:
-    temporary = folder.with_name(f".{folder.name}.building")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -107,7 +107,7 @@ def test_data_broken_off_between_two_files_are_built_again(tmp_path, monkeypatch
 
 
 def test_leftovers_of_a_killed_build_are_no_model(tmp_path):
-    leftover = tmp_path / ".model.building"
+    leftover = tmp_path / ".model.tmp"
     leftover.mkdir()
     (leftover / "half").touch()
     assert "half" not in contents(build(tmp_path).model)
