@@ -31,7 +31,7 @@ def worker_class() -> type:
 def main() -> None:
     """Start the actor on a node that is not the driver's, and wait for its end."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    prepare_to_join(OmegaConf.create({"ray_kwargs": {"ray_init": {}}}))
+    prepare_to_join(OmegaConf.create({"luffy": {}, "ray_kwargs": {"ray_init": {}}}))
     with supervised(ClusterParts().living) as watch:
         ray.init(log_to_driver=False)
         (other,) = {node["NodeID"] for node in ray.nodes() if node["Alive"]} - {ray.get_runtime_context().get_node_id()}
