@@ -66,6 +66,14 @@ def test_a_page_holds_every_group_with_the_numbers_of_its_file(tmp_path: Path) -
     assert np.isnan(arrays["loss"]).all() and header["rows"][0]["advantage"] is None
 
 
+def test_a_file_of_a_run_that_is_given_too_is_shown_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", steps=(10,))
+    write_results(tmp_path / "run" / "heldout.jsonl")
+    write_results(tmp_path / "run" / "heldout_2.jsonl")
+    shown = Shown([tmp_path / "run", tmp_path / "run" / "heldout.jsonl"])
+    assert [result.name for result in shown.results] == ["run: heldout_2", "heldout"]
+
+
 def test_no_text_of_a_model_is_in_the_page_as_markup(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run<script>alert(1)</script>", hostile=True)
     results = write_results(tmp_path / "results.jsonl")

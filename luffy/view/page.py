@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,11 @@ class Shown:
         """Read all of it as it is now."""
         self.runs: list[Run] = []
         self.results: list[ResultFile] = []
+        given = {path.resolve() for path in self._paths}
         for path, name in zip(self._paths, self._names, strict=True):
             if path.is_dir():
                 self.runs.append(Run(path, name))
-                self.results += list(_results_of(path, name))
+                self.results += list(_results_of(path, name, given))
             else:
                 self.results.append(ResultFile(path, name))
         self.state = self._state()
@@ -119,10 +120,10 @@ def _names(paths: Sequence[Path], names: Sequence[str] | None) -> list[str]:
     return found
 
 
-def _results_of(folder: Path, name: str) -> Iterator[ResultFile]:
-    """Scored samples in a run's folder, where the command that a run names at its end writes them; those under way are left out."""
+def _results_of(folder: Path, name: str, given: Set[Path]) -> Iterator[ResultFile]:
+    """Scored samples in a run's folder, where the command that a run names at its end writes them; without those under way and given."""
     for path in sorted(folder.glob("heldout*.jsonl")):
-        if not path.name.endswith(UNSCORED):
+        if not path.name.endswith(UNSCORED) and path.resolve() not in given:
             try:
                 yield ResultFile(path, f"{name}: {path.stem}")
             except InputError as error:
