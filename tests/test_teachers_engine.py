@@ -151,7 +151,7 @@ def test_a_trained_model_teaches_its_own_base(tiny_example, tmp_path):
     assert set(proxy.answered.values()) == {1}  # nothing was answered twice
     assert len(proxy.answered) == 4 * 256 and Counter(proxy.tries.values())[1] < 1000
     rows = pq.read_table(output).to_pylist()
-    assert len(rows) > 100, said  # what a teacher knows after 14 steps differs by machine: 139 and over 200 were seen
+    assert len(rows) > 200, said
     for row in rows:
         assert row["target"][0]["content"].endswith(">" + row["reward_model"]["ground_truth"])
         assert len(row["target_probs"][0]) == len(row["target"][0]["content"]) + 1
