@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -267,7 +268,7 @@ def compare(setting: Setting, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         actor = Actor(setting, write_model(setting.shape, Path(folder)))
     for loss in actor.losses:
-        actor.update(loss)
+        print(f"first update with the loss of {loss}: {actor.update(loss):.1f} s", file=sys.stderr, flush=True)
     seconds: dict[str, list[float]] = {loss: [] for loss in actor.losses}
     ratios = []
     for _ in range(rounds):
@@ -275,6 +276,7 @@ def compare(setting: Setting, rounds: int) -> None:
         seconds["luffy"].append(mine)
         seconds["veRL"].append((before + after) / 2)
         ratios.append(2 * mine / (before + after))
+        print(f"round {len(ratios)} of {rounds}: veRL {before:.2f} s, luffy {mine:.2f} s, veRL {after:.2f} s", file=sys.stderr, flush=True)
     name = "cpu" if setting.device == "cpu" else torch.cuda.get_device_name()
     device, peaks = find_device(name), {loss: actor.peak(loss) for loss in actor.losses}
     print(f"{setting.shape.parameters:,} parameters, {setting.rows} x {setting.prompt + setting.response} tokens, {name}")

@@ -12,7 +12,7 @@ import pytest
 from luffy.digests import sample_seed
 from luffy.errors import InputError
 from luffy.evaluation import generation
-from luffy.evaluation.engine import EngineOptions, EngineSetup, Sampling
+from luffy.evaluation.engine import EngineOptions, EngineSetup, Sampling, gpu_environment
 from luffy.evaluation.generation import Completion, Engines, Inbox, Request, generate
 from luffy.evaluation.gpus import Gpu, share_out, visible_gpus
 
@@ -208,3 +208,16 @@ def test_what_is_asked_of_cuda_exists():
     names = {name for room in rooms for file in (root / room).rglob("*.py") for name in re.findall(r"torch\.cuda\.(\w+)", file.read_text())}
     assert {"is_available", "get_device_name"} <= names
     assert [name for name in sorted(names) if not hasattr(torch.cuda, name)] == []
+
+
+def test_an_engine_on_gpus_sees_these_alone_and_starts_no_process_by_a_fork(monkeypatch):
+    """A fork of a process that asked PyTorch for GPUs cannot use CUDA: fine-tuning on a GPU ended so, at its first held-out answers."""
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    assert gpu_environment(("2", "0")) == {
+        "CUDA_VISIBLE_DEVICES": "2,0",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+    }
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    assert gpu_environment(("0",))["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
+    assert gpu_environment(()) == {}

@@ -1,11 +1,13 @@
 """The CPU build of vLLM under the name that other programs ask for."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
+from data_sets import ROOT
 
 from luffy import vllm_cpu
 
@@ -49,3 +51,14 @@ def test_nothing_changes_where_the_gpu_build_is_installed(monkeypatch, tmp_path)
 def test_the_module_imports_neither_vllm_nor_verl():
     loaded = in_a_fresh_process("import sys, luffy.vllm_cpu; print({'vllm', 'verl', 'torch'} & set(sys.modules))")
     assert loaded == "set()"
+
+
+def test_vllm_knows_every_variable_that_is_set_for_it():
+    """A name with a slip of the pen would be ignored in silence."""
+    envs = pytest.importorskip("vllm.envs", reason="vLLM is not installed")
+    sources = [
+        path for room in ("luffy", "verl", "exp_scripts") for path in (ROOT / room).rglob("*") if path.suffix in (".py", ".sh", ".yaml")
+    ]
+    named = {name for path in sources for name in re.findall(r"\bVLLM_[A-Z0-9_]+\b", path.read_text())}
+    assert {"VLLM_WORKER_MULTIPROC_METHOD", "VLLM_ENABLE_V1_MULTIPROCESSING"} <= named
+    assert named <= set(envs.environment_variables)

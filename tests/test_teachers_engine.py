@@ -32,7 +32,7 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "NO_PROXY": "127.0.0.1"}
-STEPS = 14  # of 16 prompts: half of the problems are then solved
+STEPS, TEACHER_STEPS = 14, 20  # of 16 prompts: half of the problems are then solved, and most of them
 
 
 def command(*words: object) -> str:
@@ -111,10 +111,10 @@ def _answers(url: str) -> bool:
         return False
 
 
-def train(folder: Path, *overrides: str) -> list[float]:
-    """Train the base for a few steps; the rollouts' reward at each."""
+def train(folder: Path, steps: int, *overrides: str) -> list[float]:
+    """Train the base for ``steps``; the rollouts' reward at each."""
     command(
-        sys.executable, "-m", "verl.mix_src.main_mix_ppo", "profile=cpu", "experiment=luffy", f"trainer.total_training_steps={STEPS}",
+        sys.executable, "-m", "verl.mix_src.main_mix_ppo", "profile=cpu", "experiment=luffy", f"trainer.total_training_steps={steps}",
         f"trainer.default_local_dir={folder}", "trainer.val_before_train=false", "trainer.test_freq=-1", *overrides,
     )  # fmt: skip
     records = [json.loads(line)["data"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -124,8 +124,8 @@ def train(folder: Path, *overrides: str) -> list[float]:
 @pytest.mark.soak  # two trainings and a server take minutes: `make soak` runs it, `make test` does not
 def test_a_trained_model_teaches_its_own_base(tiny_example, tmp_path):
     """train, serve, collect through a proxy that fails, train the base again: it learns from these traces as from the first ones."""
-    usual = train(tmp_path / "teacher")
-    model = tmp_path / "teacher" / f"global_step_{STEPS}" / "actor" / "huggingface"
+    usual = train(tmp_path / "teacher", TEACHER_STEPS)[:STEPS]
+    model = tmp_path / "teacher" / f"global_step_{TEACHER_STEPS}" / "actor" / "huggingface"
     source, output = problems(tmp_path, 256), tmp_path / "traces.parquet"
 
     def fault(name: str, tries: int) -> str | None:
@@ -156,5 +156,5 @@ def test_a_trained_model_teaches_its_own_base(tiny_example, tmp_path):
         assert row["target"][0]["content"].endswith(">" + row["reward_model"]["ground_truth"])
         assert len(row["target_probs"][0]) == len(row["target"][0]["content"]) + 1
     assert [str(found) for found in check_training_file(output, AutoTokenizer.from_pretrained(tiny_example.model))] == []
-    learned = train(tmp_path / "student", f"data.train_files={output}", f"data.val_files={tiny_example.heldout}")
+    learned = train(tmp_path / "student", STEPS, f"data.train_files={output}", f"data.val_files={tiny_example.heldout}")
     assert max(learned[:2]) < 0.05 and sum(learned[-3:]) / 3 > max(0.3, sum(usual[-3:]) / 3 - 0.25), (usual, learned)

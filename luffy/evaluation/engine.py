@@ -109,9 +109,7 @@ def build_engine(setup: EngineSetup, *, probabilities: bool = False) -> Any:
     """
     on_cpu = vllm_cpu.prepare()
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if setup.devices:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(setup.devices)
-        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # numbers mean what nvidia-smi means by them
+    os.environ |= gpu_environment(setup.devices)
     from vllm import EngineArgs, LLMEngine
     from vllm.usage.usage_lib import UsageContext
 
@@ -133,6 +131,18 @@ def build_engine(setup: EngineSetup, *, probabilities: bool = False) -> Any:
         **more,
     )
     return LLMEngine.from_engine_args(arguments, usage_context=UsageContext.LLM_CLASS)
+
+
+def gpu_environment(devices: Sequence[str]) -> dict[str, str]:
+    """What an engine on these GPUs needs in its environment; nothing on a CPU.
+
+    Numbers mean what nvidia-smi means by them. vLLM's own processes are spawned: where something has asked PyTorch whether there is a
+    GPU, as an import of veRL does, a forked process cannot use CUDA, and vLLM notices only what has used it.
+    """
+    if not devices:
+        return {}
+    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return {"CUDA_VISIBLE_DEVICES": ",".join(devices), "CUDA_DEVICE_ORDER": order, "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
 
 
 def stream_text(engine: Any, token_ids: Sequence[int], sampling: Sampling, *, seed: int) -> Iterator[str]:
