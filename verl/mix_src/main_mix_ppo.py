@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.progress import Bar
 from verl.mix_src.config import luffy_config
-from verl.mix_src.run import loggers, nodes, preflight
+from verl.mix_src.run import forkserver, loggers, nodes, preflight
 from verl.mix_src.run.console import Progress
 from verl.mix_src.run.data import make_definite
 from verl.mix_src.run.entry import Run, RunFailed, command
@@ -73,15 +73,27 @@ class ReinforcementLearning(Run):
         return StallWatch(luffy_config(self.config).safety, self.name, lambda line: Bar.write(line, file=console))
 
     def train(self, console: TextIO, watch: Watch) -> None:
+        config = nodes.absolute_paths(self.config)
+        self.fork_workers(config)
         from verl.trainer.main_ppo import run_ppo
 
         try:
             safety = luffy_config(self.config).safety
             with Progress(console, self.files.metrics, self.steps(), watch, self.files.first_step(self.config), safety):
-                run_ppo(nodes.absolute_paths(self.config), task_runner_class=self.runner())
+                run_ppo(config, task_runner_class=self.runner())
                 watch.ending.set()
         except ray.exceptions.RayError as error:
             raise RunFailed from error
+
+    def fork_workers(self, config: DictConfig) -> None:
+        """Let Ray's workers be forked, where this run may and the user's runtime environment sets nothing but variables."""
+        from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+
+        environment = config.ray_kwargs.ray_init.runtime_env
+        others = {name for name, value in environment.items() if value is not None} - {"env_vars"}
+        if luffy_config(config).run.fork_workers and config.trainer.device == "cpu" and not nodes.joins_a_cluster() and not others:
+            variables = {**get_ppo_ray_runtime_env(config)["env_vars"], **environment.env_vars}
+            environment.py_executable = forkserver.start(variables)
 
     def runner(self) -> Any:
         """The actor's class, and where it is placed."""

@@ -25,6 +25,7 @@ BACKEND_PACKAGES = {"nccl": "cupy", "nixl": "nixl", "mooncake": "mooncake", "kim
 """The package that a backend of ``rollout.checkpoint_engine`` needs."""
 
 NODE_MANAGER, SERVER, ENGINE = "raylet", "ray::vLLMHttpServer", "VLLM::EngineCore"
+FORK_SERVER = "forkserver.py"  # verl.mix_src.run.forkserver: what forks Ray's workers, where they are forked
 HEAD = "Ray's head"
 ACTORS = {  # class of a Ray actor: what a person calls it
     "TaskRunnerV1": "the trainer",  # a process is titled by the class that was decorated, Ray's table has the subclass
@@ -44,12 +45,13 @@ ENDS_FIRST = {ACTORS["TransferQueueController"], ACTORS["SimpleStorageUnit"]}  #
 PLACES = (  # start of a title, start of the next title above (None: there is none), what a person calls it
     ("gcs_server", None, HEAD),
     (NODE_MANAGER, None, "Ray's node manager"),
-    *((f"ray::{actor}", NODE_MANAGER, name) for actor, name in ACTORS.items()),
+    (FORK_SERVER, None, "the fork server of Ray's workers"),
+    *((f"ray::{actor}", place, name) for place in (NODE_MANAGER, FORK_SERVER) for actor, name in ACTORS.items()),
     (ENGINE, SERVER, ENGINE_NAME),
     ("VLLM::Worker", ENGINE, ENGINE_WORKER_NAME),
     ("VLLM::Worker", SERVER, ENGINE_WORKER_NAME),
 )
-TITLED = ("gcs_server", NODE_MANAGER, "ray::", "VLLM::")
+TITLED = ("gcs_server", NODE_MANAGER, FORK_SERVER, "ray::", "VLLM::")
 CALLED = {  # part of a process's name in the log: what a person calls it
     **ACTORS,
     "TaskRunner": ACTORS["TaskRunnerV1"],

@@ -42,6 +42,7 @@ KEYS = (  # of reinforcement learning and of SFT; * stands for any rest
 )  # fmt: skip
 NOT_KEYS = (
     "luffy.run.poll_interval_s",
+    "luffy.run.fork_workers",
     "luffy.safety.*",
     "luffy.record.*",
     "*.optim.total_training_steps",

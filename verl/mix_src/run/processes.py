@@ -5,7 +5,7 @@ orphans come back to it; it watches them while the run is on, and ends all of th
 
 A part is known by its title *and* its place (:data:`~verl.mix_src.upstream.PLACES`). A title alone says little: a forked child (a
 data-loader worker, a worker of ``datasets``, a compiler between fork and exec) has the title of its parent until it takes another. So
-a part of Ray is what Ray's node manager started itself, and an engine of vLLM is what a rollout server started; what lies below
+a part of Ray is what Ray's node manager or the fork server started itself, and an engine of vLLM is what a rollout server started; what lies below
 them is theirs, and may come and go.
 """
 
@@ -216,13 +216,13 @@ def parts(processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
 
 
 def _look(process: psutil.Process) -> tuple[str | None, int] | None:
-    """Title, where it is one of those that Ray and vLLM give, and parent."""
+    """Title, where it is one of those that Ray and vLLM give, or the fork server's program, and parent."""
     try:
         with process.oneshot():
             if process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            title = (process.cmdline() or [process.name()])[0].rsplit("/", 1)[-1]
-            return title if title.startswith(TITLED) else None, process.ppid()
+            words = (word.rsplit("/", 1)[-1] for word in (process.cmdline() or [process.name()])[:2])
+            return next((word for word in words if word.startswith(TITLED)), None), process.ppid()
     except psutil.Error:
         return None  # ended while we looked
 
