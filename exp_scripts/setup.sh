@@ -12,7 +12,7 @@ wanted=$(cat requirements*.txt requirements*.lock setup.py pyproject.toml exp_sc
 
 say() { echo "[setup] $*"; }
 fail() { echo "error: $*" >&2; exit 2; }
-pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install -qq "$@"; }
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install -qq --no-compile "$@"; }
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 supported() { case "$(version "$1")" in 3.11 | 3.12) ;; *) return 1 ;; esac; }
 
@@ -81,6 +81,7 @@ pip --upgrade pip setuptools==77.0.3 wheel
 if [ "$PROFILE" = cpu ]; then install_locked requirements-cpu.lock ", about a minute"; else install_locked requirements.lock " of several GB"; fi
 say "this project, editable"
 pip --no-deps --no-build-isolation -e .
+"$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" > /dev/null 2>&1 || true # on all cores; a package's templates need not be Python
 rm -f "$VENV/overrides"
 if [ "$PROFILE" = gpu ] && ! install_flash_attn; then
   echo attention=sdpa > "$VENV/overrides" # read by profile.sh: every script passes it on

@@ -18,6 +18,7 @@ RL = {
     "data.max_prompt_length": SIZE,
     "data.max_response_length": SIZE,
     "data.val_max_samples": SIZE,
+    "luffy.run.fork_workers": DEVICE,
     "actor_rollout_ref.model.override_config.attn_implementation": KERNEL,
     "actor_rollout_ref.actor.ppo_mini_batch_size": SIZE,
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu": SIZE,
