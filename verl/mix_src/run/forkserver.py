@@ -79,6 +79,7 @@ def serve(handle: int, owner: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != owner:  # it has ended before that
         return
+    del sys.path[0]  # this file's folder
     from luffy import vllm_cpu
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended workers leave nothing behind
@@ -149,7 +150,7 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed()
     program, *_ = sys.argv = request["command"]
-    sys.path[0] = str(Path(program).parent)
+    sys.path.insert(0, str(Path(program).parent))
     runpy.run_path(program, run_name="__main__")
 
 
