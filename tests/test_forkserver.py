@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -95,6 +96,14 @@ def test_a_worker_of_another_node_manager_starts_by_itself(server, program):
     server.run(program)  # the first one decides whose server it is
     other = server.run(program, RAY_RAYLET_PID="2")
     assert not other["loaded"] and other["parent"] != server.process.pid
+
+
+def test_a_request_that_breaks_off_costs_the_server_nothing(server, program):
+    for sent in (b"", b"abc", (10).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(server.command[-1])
+            client.sendall(sent)
+    assert server.run(program)["parent"] == server.process.pid
 
 
 def test_without_a_server_a_program_starts_by_itself(tmp_path, program):

@@ -20,12 +20,13 @@ import os
 import random
 import resource
 import runpy
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,7 +62,7 @@ def start(environment: dict[str, str]) -> str:
         listening.listen(128)  # who asks before the imports are done waits
         command = [sys.executable, __file__, SERVE, str(listening.fileno()), str(os.getpid())]
         subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL)
-    return f"{sys.executable} -S -E {__file__} {address}"
+    return shlex.join([sys.executable, "-S", "-E", __file__, str(address)])
 
 
 def serve(handle: int, owner: int) -> None:
@@ -100,7 +101,8 @@ def serve(handle: int, owner: int) -> None:
                 if _of_ray(request) == of_ray:
                     if os.fork() == 0:
                         break
-                    connection.sendall(TAKEN)
+                    with suppress(OSError):  # who asked was ended meanwhile
+                        connection.sendall(TAKEN)
                 for each in files:
                     os.close(each)
     _become(request, files)
@@ -156,11 +158,13 @@ def _become(request: dict[str, Any], files: list[int]) -> None:
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
     """A request whole, or None where the other end has gone."""
-    head, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, len(FILES))
-    size, body = int.from_bytes(head, "big"), bytearray()
-    while len(files) == len(FILES) and len(body) < size and (more := connection.recv(size - len(body))):
-        body += more
-    if files and len(body) == size:
+    files, size, body = [], -1, bytearray()
+    with suppress(OSError):
+        head, files, _, _ = socket.recv_fds(connection, LENGTH_BYTES, len(FILES))
+        size = int.from_bytes(head, "big")
+        while len(body) < size and (more := connection.recv(size - len(body))):
+            body += more
+    if len(files) == len(FILES) and len(body) == size:
         return json.loads(body), files
     for each in files:
         os.close(each)
