@@ -27,6 +27,7 @@ from luffy.record import read_facts, record_file
 from luffy.safety import Phase
 from verl.mix_src.run.processes import RUN_NAME
 from verl.mix_src.run.stalls import told
+from verl.mix_src.upstream import FORK_SERVER
 
 pytestmark = [pytest.mark.integration, pytest.mark.alone, pytest.mark.soak]
 
@@ -134,6 +135,26 @@ def test_a_stopped_part_ends_the_run_with_its_name_and_stack(title: str, name: s
     assert re.match(r"error: the run stalled: the .* of step \d+ has made no progress for \d+ s", line)
     assert f"{name}, process {part.pid}, is stopped" in line
     assert f"{name}, process {part.pid}:\n" in run.console  # and its stack, of Python or the kernel
+    assert time.monotonic() - stopped < LEAST_S + 40
+
+
+def test_a_stopped_fork_server_ends_the_start(tiny_example, tmp_path: Path) -> None:
+    run = LivingRun(tiny_example, tmp_path / "run", "trainer.total_training_steps=1000")
+    found: list[psutil.Process] = []
+
+    def serves() -> bool:
+        children = psutil.Process(run.process.pid).children()
+        found.extend(process for process in children if FORK_SERVER in " ".join(process.cmdline()))
+        return bool(found)
+
+    run.wait_for(serves)
+    found[0].suspend()
+    stopped = time.monotonic()
+    assert run.end() == 1
+    sys.stdout.write(f"the fork server in start: {time.monotonic() - stopped:.0f} s\n{run.console[-1500:]}\n")
+    line = run.console.strip().splitlines()[-1]
+    assert re.match(r"error: the run stalled: the start has made no progress for \d+ s", line)
+    assert f"the fork server of Ray's workers, process {found[0].pid}, is stopped" in line
     assert time.monotonic() - stopped < LEAST_S + 40
 
 
