@@ -15,6 +15,7 @@ import pytest
 from luffy.errors import InputError
 from luffy.ledger import Ledger
 from luffy.training_report import Curve
+from miniature.comparison.archive import add_results, left, read_results
 from miniature.comparison.cells import Cell, Folders, plan
 from miniature.comparison.measure import Measurement
 from miniature.comparison.methods import MAIN, METHODS, REGIMES
@@ -41,7 +42,7 @@ def finished(tmp_path_factory) -> tuple[list[Cell], Folders]:
 def report(finished) -> str:
     cells, layout = finished
     document = layout.folder / "docs" / "page.md"
-    missing = write_report(cells, layout, document, title="Title", command="compare.sh", conclusions=True)
+    missing = write_report(cells, collect(cells, layout), document, title="Title", command="compare.sh", conclusions=True)
     assert [cell.name for cell in missing] == ["main/rl_sft_loss/seed0", "main/rl_sft_loss/seed1"]
     return document.read_text()
 
@@ -53,7 +54,7 @@ def row(report: str, method: str) -> list[str]:
 
 def test_collected_numbers(finished):
     cells, layout = finished
-    results, _ = collect(cells, layout)
+    results = collect(cells, layout)
     found = {(result.cell.method.name, result.cell.seed): result for result in results}
     luffy = found["luffy", 1]
     assert (luffy.best, luffy.last) == (0.45, 0.45)
@@ -70,6 +71,23 @@ def test_collected_numbers(finished):
     )  # 10 steps of 128 rows, and 10 of the 16 traces of SFT
     assert both.seconds == 120.0 + 60.0
     assert found["sft", 0].costs.generated == 0
+
+
+def test_parts_of_several_machines_come_together_in_one_file(finished, tmp_path):
+    cells, layout = finished
+    results, file = collect(cells, layout), tmp_path / "docs" / "cells.jsonl"
+    assert read_results(file, cells) == []
+    add_results(file, results[5:])
+    add_results(file, results[:6])
+    assert read_results(file, cells) == results and len(file.read_text().splitlines()) == len(results) == 10
+    names = [cell.name for cell in left(cells, results)]
+    assert names == ["main/rl_sft_loss/seed0", "main/rl_sft_loss/seed1"]
+    without = [result for result in results if result.cell.method.name != "sft_rl"]
+    assert [cell.name for cell in left(cells[:6], without)] == ["main/rl_sft_loss/seed0", "main/sft/seed0", "main/sft_rl/seed0"]
+    assert read_results(file, plan(["main"], [0, 1], steps=40)) == []  # of other parameters
+    file.write_text("{}\n")
+    with pytest.raises(InputError, match=r"cells\.jsonl is no file of results"):
+        read_results(file, cells)
 
 
 def test_table(report):
@@ -117,7 +135,7 @@ def test_report_command(finished):
 
 def test_a_page_of_other_regimes_makes_no_claim_about_the_main_one(tmp_path):
     page = tmp_path / "page.md"
-    write_report(plan(["teachers"], [0]), Folders(tmp_path), page, title="t", command="c", conclusions=True)
+    write_report(plan(["teachers"], [0]), [], page, title="t", command="c", conclusions=True)
     text = page.read_text()
     assert "three teachers of different styles: LUFFY against SFT" in text
     assert "stalls where the base cannot succeed" not in text and "LUFFY solves more" not in text

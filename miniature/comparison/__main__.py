@@ -12,10 +12,12 @@ from types import FrameType
 
 from luffy.command_line import Parser, run
 from luffy.errors import InputError
+from miniature.comparison.archive import add_results, left, read_results
 from miniature.comparison.cells import SETS, Cell, Folders, part, plan, plan_variants
 from miniature.comparison.estimate import estimate, seconds, table
 from miniature.comparison.methods import ABLATIONS, MAIN, METHODS, REGIMES, ablation
 from miniature.comparison.report import write_report
+from miniature.comparison.results import collect
 from miniature.comparison.run import Runner
 
 EXIT_FAILED = 1
@@ -56,6 +58,9 @@ def _add_shared(action: argparse.ArgumentParser, folder: Path) -> None:
     action.add_argument("--steps", type=int, help="training steps of every cell (default: the regime's)")
     action.add_argument("--output_dir", type=Path, default=folder, help=f"runs and data (default: {folder})")
     action.add_argument("--dry_run", action="store_true", help="say which cells would run, how long and on how much disk, and stop")
+    action.add_argument(
+        "--results", type=Path, help="what cells have come to; those in it are not run again (default: in the output folder)"
+    )
     action.add_argument("--document", type=Path, help="the report (default: in the output folder)")
 
 
@@ -75,13 +80,16 @@ def main() -> int:
         title = "The methods in miniature" + ("" if MAIN.name in names else ": other regimes")
         default, command = "report.md", "exp_scripts/compare.sh"
     chosen = part(cells, *arguments.part, cost=seconds) if getattr(arguments, "part", None) else cells
+    archive = arguments.results or arguments.output_dir / "results.jsonl"
+    chosen = left(chosen, read_results(archive, cells))
     if arguments.action != "report" or arguments.dry_run:
         _announce(chosen, layout, every=arguments.dry_run)
     if arguments.dry_run:
         return 0
     failures = {} if arguments.action == "report" else Runner(layout).run(chosen)
+    add_results(archive, collect(cells, layout))
     document = arguments.document or arguments.output_dir / default
-    missing = write_report(cells, layout, document, title=title, command=command, conclusions=conclusions)
+    missing = write_report(cells, read_results(archive, cells), document, title=title, command=command, conclusions=conclusions)
     _conclude(cells, missing, failures, document)
     return EXIT_FAILED if failures else 0
 

@@ -1,4 +1,4 @@
-"""The report of a comparison: one Markdown page and its figures, from what the cells' folders hold."""
+"""The report of a comparison: one Markdown page and its figures, from what the cells have come to."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from luffy.files import replacing
-from miniature.comparison.cells import Cell, Folders
+from miniature.comparison.cells import Cell
 from miniature.comparison.methods import MAIN, METHODS, SFT_RL
-from miniature.comparison.results import LEGEND, CellResult, collect, draw, ledger_table, markdown, method_table
+from miniature.comparison.results import LEGEND, CellResult, draw, ledger_table, markdown, method_table
 from miniature.comparison.statements import (
     ACCURACY_MARGIN,
     BESIDE,
@@ -35,12 +35,14 @@ RULES = (
 )
 
 
-def write_report(cells: Sequence[Cell], layout: Folders, document: Path, *, title: str, command: str, conclusions: bool) -> list[Cell]:
+def write_report(
+    cells: Sequence[Cell], results: Sequence[CellResult], document: Path, *, title: str, command: str, conclusions: bool
+) -> list[Cell]:
     """Write the report.
 
     Args:
         cells: all that belong to it.
-        layout: where their files are.
+        results: of those that are finished.
         document: Markdown file; its figures go to ``figures/NAME/`` beside it, NAME being the file's without suffix.
         title: its heading.
         command: what makes it again.
@@ -48,11 +50,9 @@ def write_report(cells: Sequence[Cell], layout: Folders, document: Path, *, titl
 
     Returns:
         The cells that are not finished; the report lists them.
-
-    Raises:
-        luffy.errors.InputError: where a file of a finished cell is broken.
     """
-    results, missing = collect(cells, layout)
+    done = {result.cell.name for result in results}
+    missing = [cell for cell in cells if cell.name not in done]
     sections = [f"# {title}", _introduction(cells, results, command)]
     if conclusions:
         sections += _conclusions(cells, results)

@@ -49,17 +49,13 @@ class CellResult:
     curves: dict[str, Curve]
 
 
-def collect(cells: Sequence[Cell], layout: Folders) -> tuple[list[CellResult], list[Cell]]:
-    """Read the finished cells.
-
-    Returns:
-        Their results, and the cells that are not finished.
+def collect(cells: Sequence[Cell], layout: Folders) -> list[CellResult]:
+    """Results of the cells that are finished, from their folders.
 
     Raises:
         InputError: where a file of a finished cell is broken.
     """
-    finished = [cell for cell in cells if layout.is_finished(cell)]
-    return [_read(cell, layout) for cell in finished], [cell for cell in cells if cell not in finished]
+    return [_read(cell, layout) for cell in cells if layout.is_finished(cell)]
 
 
 def _read(cell: Cell, layout: Folders) -> CellResult:
