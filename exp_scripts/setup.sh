@@ -81,7 +81,9 @@ pip --upgrade pip setuptools==77.0.3 wheel
 if [ "$PROFILE" = cpu ]; then install_locked requirements-cpu.lock ", about a minute"; else install_locked requirements.lock " of several GB"; fi
 say "this project, editable"
 pip --no-deps --no-build-isolation -e .
-"$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" > /dev/null 2>&1 || true # on all cores; a package's templates need not be Python
+compile_all() { nice -n 19 "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" > /dev/null 2>&1 || true; } # a package's templates need not be Python
+# Many processes import at once on GPUs: wait for it. Else what comes next, one process for the most part, goes on beside it.
+if [ "$PROFILE" = gpu ]; then compile_all; else compile_all & fi
 rm -f "$VENV/overrides"
 if [ "$PROFILE" = gpu ] && ! install_flash_attn; then
   echo attention=sdpa > "$VENV/overrides" # read by profile.sh: every script passes it on

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import functools
+import io
 import os
 import signal
 import subprocess
@@ -20,8 +22,10 @@ os.environ["HF_HOME"] = HUB_CACHE.name
 os.environ["HF_HUB_CACHE"] = f"{HUB_CACHE.name}/hub"
 os.environ["HF_DATASETS_CACHE"] = f"{HUB_CACHE.name}/datasets"
 
+import omegaconf
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -42,6 +46,26 @@ def _wants_example(item: pytest.Item) -> bool:
 def ctrl_c_interrupts():
     """A shell starts background jobs with SIGINT ignored, and every process of a test would inherit that."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def config_files_parsed_once() -> Iterator[None]:
+    """Half of the time of composing a config is parsing, and the tests compose hundreds of the same files and interpolations."""
+    load, parsed = OmegaConf.load, {}
+
+    def once(file: Any) -> Any:
+        if not hasattr(file, "read"):
+            return load(file)
+        text = file.read()
+        if text not in parsed:
+            parsed[text] = load(io.StringIO(text))
+        return copy.deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", once)
+        for module in ("omegaconf.base", "omegaconf._utils"):
+            patch.setattr(f"{module}.parse", functools.cache(omegaconf.grammar_parser.parse))
+        yield
 
 
 @pytest.fixture(scope="module")

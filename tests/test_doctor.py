@@ -8,13 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked import run_module
+
 from verl.mix_src.doctor import Finding, _at_least, table
 
 
 def test_this_machine_can_run_and_one_without_its_plugin_cannot(tmp_path: Path) -> None:
     offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "verl.mix_src.doctor"]
-    sound = subprocess.run(command, capture_output=True, text=True, env=offline, timeout=300)
+    sound = run_module(command[-1], environment=offline)
     assert sound.returncode == 0 and sound.stdout.splitlines()[-1] == "a run can start", sound.stdout
     assert "FAILS" not in sound.stdout and "plugin of veRL" in sound.stdout
     deep = tmp_path / ("d" * 70)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from forked import run_code
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
@@ -47,9 +46,7 @@ def test_each_writes_into_the_runs_folder_and_wandb_goes_on_under_its_id(tmp_pat
     names = ("tensorboard", "wandb")
     for _ in range(2):
         variables = loggers.environment(config(folder, *names), RunFiles(folder))
-        done = subprocess.run(
-            [sys.executable, "-c", LOG, json.dumps(names)], cwd=elsewhere, env={**os.environ, **variables}, capture_output=True, text=True
-        )
+        done = run_code(LOG, json.dumps(names), environment=variables, folder=elsewhere)
         assert done.returncode == 0, done.stderr[-2000:]
     number = json.loads((folder / "run.json").read_text())["wandb_run_id"]
     assert list(elsewhere.iterdir()) == []
@@ -76,9 +73,7 @@ def test_trackio_goes_on_in_the_run_that_is_there(tmp_path: Path) -> None:
     pytest.importorskip("trackio", reason="pip install -e '.[trackio]'")
     for steps in ([1, 2], [3]):
         variables = loggers.environment(config(tmp_path, "trackio"), RunFiles(tmp_path))
-        done = subprocess.run(
-            [sys.executable, "-c", TRACKIO, json.dumps(steps)], cwd="/", env={**os.environ, **variables}, capture_output=True, text=True
-        )
+        done = run_code(TRACKIO, json.dumps(steps), environment=variables, folder=Path("/"))
         assert done.returncode == 0, done.stderr[-2000:]
     with closing(sqlite3.connect(tmp_path / "trackio" / "luffy.db")) as base:
         rows = base.execute("select run_id, run_name, step, metrics from metrics order by step").fetchall()

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from forked import run_module
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -363,7 +364,7 @@ def test_another_number_of_ranks_is_refused_by_the_command(model, data, tmp_path
     (actor / "model_world_size_1_rank_0.pt").unlink()
     (files.checkpoint / "manifest.json").unlink()
     write_manifest(files.checkpoint, {"identity": files.read_record["identity"]})
-    done = subprocess.run([sys.executable, "-m", "verl.mix_src.main_mix_ppo", *overrides], capture_output=True, text=True, timeout=300)
+    done = run_module("verl.mix_src.main_mix_ppo", *overrides)
     assert done.returncode == 2
     (line,) = (each for each in done.stderr.splitlines() if "error" in each.lower())
     assert line.startswith(f"error: {files.checkpoint} was written by 2 ranks and this run has 1")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from forked import run_module
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from transformers import Qwen2_5_VLConfig
@@ -383,26 +384,23 @@ def test_another_verl(monkeypatch: pytest.MonkeyPatch) -> None:
         machine.check_extension()
 
 
-def _run(*overrides: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run([*TRAIN, *overrides], capture_output=True, text=True, timeout=120, env={**os.environ, **environment})
-
-
 def _error_lines(result: subprocess.CompletedProcess) -> list[str]:
     return [line for line in result.stderr.splitlines() if line.startswith("error:")]
 
 
 @pytest.mark.slow
 def test_command_stops_with_one_line_and_exit_code_2(ready: list[str]) -> None:
-    unknown = _run("profile=cpu", *ready, "luffy.objective.gama=0.3")
+    unknown = run_module(TRAIN[-1], "profile=cpu", *ready, "luffy.objective.gama=0.3")
     assert (unknown.returncode, len(_error_lines(unknown))) == (2, 1)
-    not_loaded = _run("profile=cpu", *ready, VERL_USE_EXTERNAL_PLUGINS="none")
+    without = {**os.environ, "VERL_USE_EXTERNAL_PLUGINS": "none"}
+    not_loaded = subprocess.run([*TRAIN, "profile=cpu", *ready], capture_output=True, text=True, timeout=120, env=without)
     assert (not_loaded.returncode, len(_error_lines(not_loaded))) == (2, 1)
     assert "plugin" in _error_lines(not_loaded)[0]
 
 
 @pytest.mark.slow
 def test_dry_run_shows_the_papers_configuration() -> None:
-    result = _run("profile=gpu", "dry_run=true")
+    result = run_module(TRAIN[-1], "profile=gpu", "dry_run=true")
     assert result.returncode == 0, result.stderr[-2000:]
     assert "method           LUFFY (arXiv 2504.14945)" in result.stdout
     assert "devices          1 x 8 cuda" in result.stdout

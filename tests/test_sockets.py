@@ -16,8 +16,8 @@ print(json.dumps([c.laddr.ip for p in found for c in p.net_connections("inet") i
 STORES = """
 import sys
 from datetime import timedelta
-from verl.mix_src.run.sockets import keep_to_this_machine
 if sys.argv[1] == "kept":
+    from verl.mix_src.run.sockets import keep_to_this_machine
     keep_to_this_machine()
 import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
