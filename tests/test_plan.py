@@ -256,6 +256,8 @@ def test_on_a_cpu_it_is_the_machine_that_holds_all(tmp_path: Path) -> None:
     found = read_plan(composed(f"actor_rollout_ref.model.path={tmp_path}"), Command())
     assert found.device.name == "this machine" and refusal(found) is None
     assert found.phases()["update"]["KV cache"] == GIB and found.layout.number == 4
+    alone = read_plan(composed(f"actor_rollout_ref.model.path={tmp_path}", "luffy.run.fork_workers=false"), Command())
+    assert (found.layout.overhead, alone.layout.overhead) == (3.4 * GIB, 5.6 * GIB)  # whole runs took 4.8 and 7.0 GiB
 
 
 def test_the_dry_run_says_the_largest_phase(tmp_path: Path) -> None:

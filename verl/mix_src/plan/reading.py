@@ -20,7 +20,7 @@ from verl.mix_src.config import luffy_config
 from verl.mix_src.rl.second_pass import second_pass_for
 
 PAPER_GPU = "A100-80GB"
-PROCESSES = 5.6 * GIB  # of the thirteen processes of a run on a CPU beside tensors, 0.3 to 0.6 GiB each (docs/performance.md)
+PROCESSES, FORKED = 5.6 * GIB, 3.4 * GIB  # of a run's processes on a CPU beside tensors; where they share their imports (docs/performance.md)
 PROMPT, RESPONSE, DEMONSTRATION = 0.25, 0.25, 0.5  # of their budgets, where nobody says how long rows are in the mean
 
 
@@ -143,7 +143,7 @@ def read_layout(config: DictConfig) -> Layout:
         key_value_bytes=_cpu_cache() if on_cpu else 0.0,
         batched_tokens=rollout.max_num_batched_tokens,
         sequences=min(rollout.max_num_seqs, config.data.train_batch_size * rollout.n),
-        **({"overhead": PROCESSES, "sleeps": False} if on_cpu else {}),
+        **({"overhead": FORKED if luffy_config(config).run.fork_workers else PROCESSES, "sleeps": False} if on_cpu else {}),
     )
 
 
