@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[1]
 OVERLAY = "overlay=rehearsal"
+FORKED = "luffy.run.fork_workers=true"  # for time: the first run's workers import by themselves, as on GPUs
 SECTION = re.compile(r"^## On GPUs\n.*?```\n(.*?)```", re.DOTALL | re.MULTILINE)
 README = [line.partition("  #")[0].strip() for line in SECTION.search((ROOT / "README.md").read_text())[1].splitlines()]
 
@@ -164,7 +165,7 @@ def test_the_checkpoint_is_a_model(trained):
 def test_a_run_goes_on_from_its_checkpoint(trained):
     once = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]  # for time
     before = trained.records("luffy")
-    went_on = trained.run(README[4].replace(",wandb", ""), OVERLAY, "trainer.total_training_steps=3", *once)
+    went_on = trained.run(README[4].replace(",wandb", ""), OVERLAY, FORKED, "trainer.total_training_steps=3", *once)
     assert "goes on after step 2" in went_on.stderr
     assert [record["step"] for record in trained.records("luffy")] == [0, 1, 2, 3] and trained.records("luffy")[:3] == before
     summary = trained.summary("luffy")
@@ -188,7 +189,7 @@ def test_reinforcement_learning_after_it(tuned):
     rows = [{**row, "data_source": "aime"} for row in tuned.rows("data/valid.parquet")[:1] * 8]
     pq.write_table(pq.read_table(tuned.folder / "data/valid.parquet").from_pylist(rows), tuned.folder / "data/repeats.parquet")
     tuned.run(
-        "bash exp_scripts/train_sft_rl.sh", OVERLAY, "trainer.total_training_steps=1", "trainer.val_before_train=false",
+        "bash exp_scripts/train_sft_rl.sh", OVERLAY, FORKED, "trainer.total_training_steps=1", "trainer.val_before_train=false",
         "data.val_files=data/repeats.parquet", "luffy.run.seeded_sampling=true", "trainer.validation_data_dir=outputs/answers",
         "trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.tensor_model_parallel_size=1",  # for time
     )  # fmt: skip

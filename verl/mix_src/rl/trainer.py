@@ -14,7 +14,6 @@ import numpy as np
 import ray
 from omegaconf import DictConfig
 from tensordict import TensorDict
-from torch.utils.data import ConcatDataset, Dataset
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transfer_queue import KVBatchMeta
 from verl.trainer.main_ppo import TaskRunnerV1
@@ -32,7 +31,6 @@ from luffy.guidance import guided_rows
 from luffy.objective.entropy import make_entropy_coefficient
 from luffy.rewards import gate_warning
 from luffy.rewards.verdict import METRIC_PREFIX
-from luffy.training_report import GREEDY_SUFFIX
 from verl.mix_src.config import luffy_config
 from verl.mix_src.rl.batch import (
     VERDICT,
@@ -51,7 +49,8 @@ from verl.mix_src.rl.passes import PassesTrainer
 from verl.mix_src.rl.recording import RecordingTrainer
 from verl.mix_src.rl.replay import ReplayTrainer
 from verl.mix_src.rl.reward import REASON
-from verl.mix_src.rl.rollout import FAILED_REQUESTS, GREEDY
+from verl.mix_src.rl.rollout import FAILED_REQUESTS
+from verl.mix_src.rl.validation import SampledAndGreedy, each_bootstrap_once
 from verl.mix_src.run.folder import go_on_with_metrics
 from verl.mix_src.run.loggers import go_on_with_trackio
 
@@ -83,8 +82,7 @@ class MixTrainer(RecordingTrainer, PassesTrainer, ReplayTrainer):
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
         if self.luffy.run.validate_greedy:
-            n = self.config.actor_rollout_ref.rollout.val_kwargs.n
-            both = ConcatDataset([Sampled(self.val_dataset, n), Greedy(self.val_dataset)])
+            both = SampledAndGreedy(self.val_dataset, self.config.actor_rollout_ref.rollout.val_kwargs.n)
             self.val_dataset = both
             self.val_dataloader = StatefulDataLoader(
                 dataset=both,
@@ -183,7 +181,8 @@ class MixTrainer(RecordingTrainer, PassesTrainer, ReplayTrainer):
         own = self.config.reward.custom_reward_function.path is not None  # its score need not be the accuracy
         same = ("score", "reward") if "acc" in infos and not own else ("score",)
         others = {name: values for name, values in infos.items() if name not in shares and name not in same}
-        metrics = super()._val_metrics_update(data_sources, uids, others, turns, **kwargs)
+        with each_bootstrap_once():
+            metrics = super()._val_metrics_update(data_sources, uids, others, turns, **kwargs)
         return metrics | validation_shares(data_sources, shares)
 
     def _save_checkpoint(self) -> None:
@@ -209,30 +208,6 @@ class MixTrainer(RecordingTrainer, PassesTrainer, ReplayTrainer):
     @property
     def _folder(self) -> Path:
         return Path(self.config.trainer.default_local_dir)
-
-
-class Sampled(Dataset):
-    """Validation rows that are answered ``n`` times by sampling."""
-
-    def __init__(self, rows: Dataset, n: int) -> None:
-        self.rows, self.n = rows, n
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.rows[index], "__rollout_n__": self.n, GREEDY: False}
-
-
-class Greedy(Sampled):
-    """The same rows, answered once, greedily, under the data source's name with a suffix."""
-
-    def __init__(self, rows: Dataset) -> None:
-        super().__init__(rows, 1)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        row = super().__getitem__(index)
-        return {**row, "data_source": row["data_source"] + GREEDY_SUFFIX, GREEDY: True}
 
 
 class MixTrainerSync(GuardedTrainer, MixTrainer, PPOTrainerSync):
