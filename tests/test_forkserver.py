@@ -45,7 +45,7 @@ class Server:
     def __init__(self) -> None:
         code = (
             "from verl.mix_src.run import forkserver; import time, sys; "
-            "print(forkserver.start({'ONLY_OF_THE_SERVER': '1'}), flush=True); time.sleep(1000)"
+            "print(forkserver.ForkServer({'ONLY_OF_THE_SERVER': '1'}).command, flush=True); time.sleep(1000)"
         )
         self.owner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         self.command = shlex.split(self.owner.stdout.readline())

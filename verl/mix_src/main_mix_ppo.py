@@ -24,6 +24,13 @@ from verl.mix_src.run.sockets import keep_to_this_machine
 from verl.mix_src.run.stalls import StallWatch, remove_phase
 from verl.mix_src.upstream import METRICS_FILE
 
+RUNTIME = "ray_kwargs.ray_init.runtime_env"
+
+
+def cpu_threads() -> dict[str, str]:
+    """What keeps each process of a run on a CPU to its share of the cores."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+
 
 class ReinforcementLearning(Run):
     """A training on Ray: veRL's task runner as one actor, in which the whole training runs."""
@@ -35,6 +42,7 @@ class ReinforcementLearning(Run):
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         self.name, self.here = new_run_name(), None
+        self._forks: forkserver.ForkServer | None = None
 
     def join(self) -> None:
         """Of a Ray cluster that is there already: check it, and keep the task runner on this machine."""
@@ -51,10 +59,10 @@ class ReinforcementLearning(Run):
         variables = {RUN_NAME: self.name, METRICS_FILE: str(self.files.metrics.resolve()), "HYDRA_FULL_ERROR": "1"}
         variables |= loggers.environment(config, self.files)
         if config.trainer.device == "cpu":
-            variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+            variables |= cpu_threads()
         with open_dict(config):
-            given = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
-            OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.env_vars", {**variables, **given}, merge=True, force_add=True)
+            given = OmegaConf.select(config, f"{RUNTIME}.env_vars") or {}
+            OmegaConf.update(config, f"{RUNTIME}.env_vars", {**variables, **given}, merge=True, force_add=True)
         for name, value in {
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
@@ -74,7 +82,9 @@ class ReinforcementLearning(Run):
 
     def train(self, console: TextIO, watch: Watch) -> None:
         config = nodes.absolute_paths(self.config)
-        self.fork_workers(config)
+        self.warm_up()  # the server of a try before has ended with it
+        if self._forks is not None:
+            config.ray_kwargs.ray_init.runtime_env.py_executable = self._forks.command
         from verl.trainer.main_ppo import run_ppo
 
         try:
@@ -85,15 +95,20 @@ class ReinforcementLearning(Run):
         except ray.exceptions.RayError as error:
             raise RunFailed from error
 
-    def fork_workers(self, config: DictConfig) -> None:
-        """Let Ray's workers be forked, where this run may and the user's runtime environment sets nothing but variables."""
-        from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+    def warm_up(self) -> None:
+        if self.may_fork and (self._forks is None or not self._forks.is_up()):
+            from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-        environment = config.ray_kwargs.ray_init.runtime_env
-        others = {name for name, value in environment.items() if value is not None} - {"env_vars"}
-        if luffy_config(config).run.fork_workers and config.trainer.device == "cpu" and not nodes.joins_a_cluster() and not others:
-            variables = {**get_ppo_ray_runtime_env(config)["env_vars"], **environment.env_vars}
-            environment.py_executable = forkserver.start(variables)
+            given = OmegaConf.select(self.config, f"{RUNTIME}.env_vars") or {}
+            self._forks = forkserver.ForkServer({**get_ppo_ray_runtime_env(self.config)["env_vars"], **cpu_threads(), **given})
+
+    @property
+    def may_fork(self) -> bool:
+        """Whether Ray's workers may be forked: on one machine, where the user's runtime environment sets nothing but variables."""
+        given = OmegaConf.select(self.config, RUNTIME) or {}
+        others = {name for name, value in given.items() if value is not None} - {"env_vars"}
+        wanted = luffy_config(self.config).run.fork_workers and self.config.trainer.device == "cpu"
+        return wanted and not nodes.joins_a_cluster() and not others
 
     def runner(self) -> Any:
         """The actor's class, and where it is placed."""

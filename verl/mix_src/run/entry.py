@@ -68,6 +68,9 @@ class Run:
         """Whether a checkpoint of the last step means that nothing is left to do; asked before anything is checked."""
         return True
 
+    def warm_up(self) -> None:
+        """Begin what takes long and goes on beside the checks of the machine; it ends with this process."""
+
     def join(self) -> None:
         """Find the machines beside this one, once they are checked."""
 
@@ -134,6 +137,7 @@ def _check_and_train(run: Run) -> int | None:
         report.show_plan(config, list(preflight.problems(run.machine_checks, config)))
         return None
     identity.check_folder(config)
+    run.warm_up()
     preflight.refuse(run.machine_checks, config)
     with folder_of_its_own(files.folder):
         run.join()

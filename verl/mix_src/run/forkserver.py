@@ -45,24 +45,32 @@ DEFAULT_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 
 
-def start(environment: dict[str, str]) -> str:
-    """Start a server, which ends with this process.
+class ForkServer:
+    """A server that was started, which ends with this process.
 
     Args:
         environment: of all workers; some of it is read at an import.
-
-    Returns:
-        The command that stands for Python in Ray's runtime environments.
     """
-    from tempfile import mkdtemp
 
-    address = Path(mkdtemp(prefix="forks-")) / "socket"  # a folder of this user alone
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(address))
-        listening.listen(128)  # who asks before the imports are done waits
-        command = [sys.executable, __file__, SERVE, str(listening.fileno()), str(os.getpid())]
-        subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL)
-    return shlex.join([sys.executable, "-S", "-E", __file__, str(address)])
+    def __init__(self, environment: dict[str, str]) -> None:
+        import atexit
+        import shutil
+        from tempfile import mkdtemp
+
+        address = Path(mkdtemp(prefix="luffy-forks-")) / "socket"  # a folder of this user alone
+        atexit.register(shutil.rmtree, address.parent, ignore_errors=True)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(address))
+            listening.listen(128)  # who asks before the imports are done waits
+            command = [sys.executable, __file__, SERVE, str(listening.fileno()), str(os.getpid())]
+            streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # a worker brings its own
+            self._process = subprocess.Popen(command, env={**os.environ, **environment}, pass_fds=[listening.fileno()], **streams)
+        self.command = shlex.join([sys.executable, "-S", "-E", __file__, str(address)])
+        """What stands for Python in Ray's runtime environments."""
+
+    def is_up(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
 
 
 def serve(handle: int, owner: int) -> None:
