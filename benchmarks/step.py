@@ -6,7 +6,7 @@
 Four trainings take turns, so that a disturbed machine disturbs all: LUFFY; LUFFY with every forward pass (``luffy.run.own_pass=false
 leave_out=nothing``); GRPO by veRL's trainer, agent loop, loss, workers and a function of two lines as its reward; and the same with the
 profile's ``poll_interval_s``. All of them have the composed config of ``profile=cpu``: the same model, prompts, rows, lengths,
-micro-batches, rollout engine and learning rate, no validation and no checkpoint. LUFFY's trainer looks for finished rollouts every 0.02 s
+micro-batches, rollout engine and learning rate, no validation and no checkpoint. LUFFY's trainer looks for finished rollouts every 0.1 s
 (the profile's ``poll_interval_s``), veRL's every 2 s, as it is. One row in eight of LUFFY's is a demonstration, which is not sampled.
 
 A run's figure is the median of its steps from the fourth on. A ratio is of two runs of one round; shown is the mean of the rounds, and
@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST = 4  # steps before it are warm-up
-LUFFY, EVERY_PASS, GRPO, GRPO_OFTEN = "LUFFY", "LUFFY, every pass", "veRL GRPO", "the same, 0.02 s poll"
+LUFFY, EVERY_PASS, GRPO, GRPO_OFTEN = "LUFFY", "LUFFY, every pass", "veRL GRPO", "the same, 0.1 s poll"
 ARGUMENTS = {
     LUFFY: ["-m", "verl.mix_src.main_mix_ppo"],
     EVERY_PASS: ["-m", "verl.mix_src.main_mix_ppo", "luffy.run.own_pass=false", "luffy.run.leave_out=nothing"],
@@ -112,7 +112,7 @@ def table(found: dict[str, list[dict[str, float]]]) -> str:
     """The figures of all runs."""
     columns = (*PHASES, "left out")
     against = (GRPO, GRPO_OFTEN)
-    titles = ("/ GRPO", "/ the same, 0.02 s poll")
+    titles = ("/ GRPO", "/ the same, 0.1 s poll")
     lines = [f"{'seconds, median':24}" + "".join(f"{each:>16}" for each in columns) + "".join(f"{each:>26}" for each in titles)]
     for name, runs in found.items():
         values = "".join(f"{statistics.mean(run[column] for run in runs):16.2f}" for column in columns)
@@ -141,6 +141,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] in (["--stock"], ["--stock-often"]):
-        stock(0.02 if sys.argv.pop(1) == "--stock-often" else None)
+        stock(0.1 if sys.argv.pop(1) == "--stock-often" else None)
     else:
         main()
