@@ -32,18 +32,23 @@ def run_code(code: str, *arguments: object, environment: Mapping[str, str] | Non
     return _in_fork(lambda: exec(code, {"__name__": "__main__"}), ["-c", *map(str, arguments)], environment or {}, folder)
 
 
+def become(words: list[str], environment: Mapping[str, str], output: int, errors: int) -> None:
+    """Give this process, a fork of the tests', the arguments, variables and files (handles) of a command."""
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    signal.set_wakeup_fd(-1)
+    os.environ.update(environment)
+    sys.argv = words
+
+
 def _in_fork(program: Callable[[], None], words: list[str], environment: Mapping[str, str], folder: Path) -> Done:
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         if (pid := os.fork()) == 0:
             code = 1
             try:
-                for stream, own in ((output, 1), (errors, 2)):
-                    os.dup2(stream.fileno(), own)
-                sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-                signal.set_wakeup_fd(-1)
-                os.environ.update(environment)
+                become(words, environment, output.fileno(), errors.fileno())
                 os.chdir(folder)
-                sys.argv = words
                 program()
                 code = 0
             except SystemExit as ended:

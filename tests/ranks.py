@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forked import become
 from torch.distributed.tensor import DTensor
 
 
@@ -48,11 +47,7 @@ def run_ranks(script: str, world_size: int, cases: list[dict[str, Any]], folder:
 
 def _rank(program: Callable[[], None], words: list[str], environment: dict[str, str], log: Path) -> None:
     with log.open("wb") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    os.environ.update(environment)
-    sys.argv = words
+        become(words, environment, stream.fileno(), stream.fileno())
     torch.set_num_threads(1)  # a pool of threads does not outlive a fork
     torch.manual_seed(0)
     program()

@@ -121,21 +121,26 @@ STOPPED = [
 ]
 
 
+def ends_when_stopped(run: LivingRun, part: psutil.Process, name: str, where: str) -> None:
+    """Stop a part: the run ends by itself, with the phase (a pattern), the part and its stack, of Python or the kernel."""
+    part.suspend()
+    stopped = time.monotonic()
+    assert run.end() == 1
+    sys.stdout.write(f"{name}: {time.monotonic() - stopped:.0f} s\n{run.console[-1500:]}\n")
+    line = run.console.strip().splitlines()[-1]
+    assert re.match(rf"error: the run stalled: the {where} has made no progress for \d+ s", line)
+    assert f"{name}, process {part.pid}, is stopped" in line
+    assert f"{name}, process {part.pid}:\n" in run.console
+    assert time.monotonic() - stopped < LEAST_S + 40
+
+
 @pytest.mark.parametrize(("title", "name", "phase"), STOPPED, ids=[f"{title.split(':')[-1]} in {phase}" for title, _, phase in STOPPED])
 def test_a_stopped_part_ends_the_run_with_its_name_and_stack(title: str, name: str, phase: Phase, tiny_example, tmp_path: Path) -> None:
     run = LivingRun(tiny_example, tmp_path / "run", "trainer.total_training_steps=1000", "trainer.save_freq=1")
     run.wait_for(lambda: run.steps() >= 2)
     run.wait_for_phase(phase)
     part = run.parts()[title]
-    part.suspend()
-    stopped = time.monotonic()
-    assert run.end() == 1
-    sys.stdout.write(f"{title} in {phase}: {time.monotonic() - stopped:.0f} s\n{run.console[-1500:]}\n")
-    line = run.console.strip().splitlines()[-1]
-    assert re.match(r"error: the run stalled: the .* of step \d+ has made no progress for \d+ s", line)
-    assert f"{name}, process {part.pid}, is stopped" in line
-    assert f"{name}, process {part.pid}:\n" in run.console  # and its stack, of Python or the kernel
-    assert time.monotonic() - stopped < LEAST_S + 40
+    ends_when_stopped(run, part, name, r".* of step \d+")
 
 
 def test_a_stopped_fork_server_ends_the_start(tiny_example, tmp_path: Path) -> None:
@@ -148,14 +153,7 @@ def test_a_stopped_fork_server_ends_the_start(tiny_example, tmp_path: Path) -> N
         return bool(found)
 
     run.wait_for(serves)
-    found[0].suspend()
-    stopped = time.monotonic()
-    assert run.end() == 1
-    sys.stdout.write(f"the fork server in start: {time.monotonic() - stopped:.0f} s\n{run.console[-1500:]}\n")
-    line = run.console.strip().splitlines()[-1]
-    assert re.match(r"error: the run stalled: the start has made no progress for \d+ s", line)
-    assert f"the fork server of Ray's workers, process {found[0].pid}, is stopped" in line
-    assert time.monotonic() - stopped < LEAST_S + 40
+    ends_when_stopped(run, found[0], "the fork server of Ray's workers", "start")
 
 
 def test_a_stopped_head_is_told_and_the_run_goes_on_and_ends(tiny_example, tmp_path: Path) -> None:

@@ -24,13 +24,12 @@ def read_results(file: Path, cells: Sequence[Cell]) -> list[CellResult]:
         InputError: where a line is broken.
     """
     lines = _lines(file)
-    return [_result(cell, lines[cell.name]) for cell in cells if cell.name in lines and _same(cell, lines[cell.name])]
+    return [_result(cell, lines[cell.name]) for cell in cells if lines.get(cell.name, {}).get("parameters") == cell.parameters()]
 
 
 def add_results(file: Path, results: Sequence[CellResult]) -> None:
     """Write the results into the file, each in place of what it has of that cell, and leave its other lines."""
     lines = _lines(file) | {result.cell.name: _line(result) for result in results}
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         temporary.write_text("".join(f"{json.dumps(line)}\n" for _, line in sorted(lines.items())), encoding="utf-8")
 
@@ -41,10 +40,6 @@ def left(cells: Sequence[Cell], results: Sequence[CellResult]) -> list[Cell]:
     own = [cell for cell in cells if cell.name not in known]
     needed = {other.name for cell in own for other in (cell.start, cell.teacher) if other is not None}
     return [cell for cell in cells if cell in own or cell.name in needed]
-
-
-def _same(cell: Cell, line: dict[str, Any]) -> bool:
-    return line["parameters"] == cell.parameters()
 
 
 def _line(result: CellResult) -> dict[str, Any]:

@@ -20,10 +20,8 @@ from verl.mix_src.config import luffy_config
 from verl.mix_src.rl.second_pass import second_pass_for
 
 PAPER_GPU = "A100-80GB"
-PROCESSES, FORKED = (
-    5.6 * GIB,
-    3.4 * GIB,
-)  # of a run's processes on a CPU beside tensors; where they share their imports (docs/performance.md)
+PROCESSES = 5.6 * GIB  # of a run's processes on a CPU beside tensors (docs/performance.md)
+FORKED = 3.4 * GIB  # the same where they share their imports
 PROMPT, RESPONSE, DEMONSTRATION = 0.25, 0.25, 0.5  # of their budgets, where nobody says how long rows are in the mean
 
 
