@@ -42,6 +42,12 @@ ENGINE = [
         "RuntimeError: Engine core initialization failed.",
     )
 ]
+MEMORY = "AssertionError: Error in memory profiling. Initial free memory 16.1 GiB, current free memory 95.2 GiB."
+WORKER = [
+    *(RAY.format("vLLMHttpServer", 7, f"\x1b[0;36m(Worker{{}} pid=52)\x1b[0;0m ERROR 11-28 02:36:21 [multiproc_executor.py:1000] {line}")
+      for line in ("WorkerProc hit an exception.", "Traceback (most recent call last):", '  File "gpu_worker.py", line 480, in f', MEMORY)),
+    *(line.replace("Unsupported CPU attention configuration: head_dim=16", "Worker failed with error") for line in ENGINE),
+]  # fmt: skip
 RANKS = [
     "[rank1]: Traceback (most recent call last):\n",
     "[rank0]: Traceback (most recent call last):\n",
@@ -112,6 +118,12 @@ def test_the_line_names_parts_as_people_do(tmp_path):
         file.writelines(ENGINE)
     raised = what_failed(log, start, "a rollout engine (vLLM) ended")
     assert raised.startswith("first in a rollout engine (vLLM): RuntimeError: Unsupported CPU attention configuration: head_dim=16; then a")
+    for name in ("", "_TP0", "_DP1_PP0_TP3"):
+        late = log.stat().st_size
+        with log.open("a") as file:
+            file.writelines(line.replace("{}", name) for line in WORKER)
+        raised = what_failed(log, late, "a rollout engine's worker (vLLM) ended")
+        assert raised == f"first in a rollout engine's worker (vLLM): {MEMORY}; then a rollout engine's worker (vLLM) ended"
     with log.open("a") as file:
         file.writelines(KILLED)
     assert "killed due to memory pressure" in what_failed(log, start, "an actor worker (FSDP) ended")

@@ -14,6 +14,7 @@ from luffy.plan.shapes import Shape
 COMPUTE = 0.40
 BANDWIDTH = 0.60  # of vLLM's reads of weights and keys; the rest is launches and small kernels
 TICK = 0.006  # seconds of scheduling, sampling and detokenizing for each token of a batch of hundreds of rows, beside the reads
+MASKED = 88e12  # operations a second of PyTorch's attention with a mask, whatever it masks: one H200, 8 192 tokens (docs/performance.md)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +69,22 @@ def forward_flops(shape: Shape, tokens: float, pairs: float) -> float:
     return 2 * (shape.layers * shape.matrices + shape.embedding) * tokens + 2 * shape.layers * shape.query * pairs
 
 
+def masked_flops(shape: Shape, tokens: float, together: int) -> float:
+    """Operations of a forward pass's attention where packed rows are kept apart by a mask: each token with all of its micro-batch."""
+    return 4 * shape.layers * shape.query * tokens * together
+
+
+def _passes(work: Work) -> dict[str, float]:
+    """Forward passes by phase: an update is three, four where layers are computed again."""
+    passes = {"old log-prob": work.old_pass, "reference": float(work.reference), "update": 4.0 if work.checkpointing else 3.0}
+    return {phase: number for phase, number in passes.items() if number}
+
+
 def step_flops(shape: Shape, work: Work) -> dict[str, float]:
-    """Operations of one step by phase; an update is three forward passes, four where layers are computed again."""
+    """Operations of one step by phase."""
     forward = forward_flops(shape, work.tokens, work.pairs)
     flops = {"rollout": forward_flops(shape, work.sampled + work.prompts * work.prompt, work.rollouts * work.response**2)}
-    if work.old_pass:
-        flops["old log-prob"] = work.old_pass * forward
-    if work.reference:
-        flops["reference"] = forward
-    return flops | {"update": (4 if work.checkpointing else 3) * forward}
+    return flops | {phase: passes * forward for phase, passes in _passes(work).items()}
 
 
 def rollout_seconds(shape: Shape, layout: Layout, work: Work, device: Device, gpus: int) -> float:
@@ -96,5 +104,9 @@ def step_seconds(shape: Shape, layout: Layout, work: Work, device: Device, *, ro
     """Seconds of one step by phase; weights are sent at half of the GPU's bandwidth for each of two copies."""
     speed = COMPUTE * device.flops * layout.gpus
     computed = {phase: flops / speed for phase, flops in step_flops(shape, work).items() if phase != "rollout"}
+    if layout.mask:
+        for phase, passes in _passes(work).items():
+            together = layout.update_tokens if phase == "update" else layout.log_prob_tokens
+            computed[phase] += passes * masked_flops(shape, work.tokens, together) / (MASKED * layout.gpus)
     sync = 4 * (MASTER + layout.rollout_number) * shape.parameters / device.bandwidth
     return {"rollout": rollout_seconds(shape, layout, work, device, rollout_gpus)} | computed | {"weight sync": sync}

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from verl.mix_src.upstream import ACTORS, CALLED, NODE_MANAGER
+from verl.mix_src.upstream import ACTORS, CALLED, ENGINE_WORKER_NAME, NODE_MANAGER
 
 SHOWN_CHARACTERS = 600
 SKIPPED = "training/skipped_steps"  # metric
@@ -54,6 +54,8 @@ def what_failed(log: Path, log_start: int, lost_part: str | None, error: Excepti
 
 
 def _called(found: FoundError) -> str:
+    if OF_ENGINE_WORKER.fullmatch(found.part):
+        return ENGINE_WORKER_NAME
     return next((called for name, called in CALLED.items() if name in found.part), found.part or ACTORS["TaskRunnerV1"])
 
 
@@ -69,6 +71,7 @@ FATAL = re.compile(
 )
 LAST_WORD = ("CheckpointFailed", "BadNumbers")  # errors of the project whose text is all that a person needs
 ENDS = ("KeyboardInterrupt", "SystemExit")  # how a process that is asked to end reports it
+OF_ENGINE_WORKER = re.compile(r"Worker(?:_[A-Z]+\d+)*")  # vLLM's own name of it, with its ranks: Worker_TP0
 OF_RAY = re.compile(r"ray::(?P<name>\w+)")
 
 
