@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from luffy.errors import InputError
 from luffy.ledger import Ledger
 from luffy.training_report import Curve
+from miniature.comparison.__main__ import main
 from miniature.comparison.archive import add_results, left, read_results
 from miniature.comparison.cells import Cell, Folders, plan
 from miniature.comparison.measure import Measurement
@@ -88,6 +90,23 @@ def test_parts_of_several_machines_come_together_in_one_file(finished, tmp_path)
     file.write_text("{}\n")
     with pytest.raises(InputError, match=r"cells\.jsonl is no file of results"):
         read_results(file, cells)
+
+
+def test_a_part_that_is_broken_off_keeps_what_it_has_come_to(finished, tmp_path, monkeypatch):
+    cells, layout = finished
+    file = tmp_path / "cells.jsonl"
+
+    def broken_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Runner, "run", broken_off)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(
+        sys, "argv", [*"compare run --regimes main --seeds 0 1 --steps 20".split(), f"--output_dir={layout.folder}", f"--results={file}"]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    assert read_results(file, cells) == collect(cells, layout)
 
 
 def test_table(report):

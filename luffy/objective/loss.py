@@ -127,8 +127,7 @@ def mixed_policy_loss(
     )  # fmt: skip
 
     loss, log_ratio, metrics = _policy_term(batch, log_prob, tokens, config)
-    if (coefficient := config.coefficient("policy", step)) != 1:
-        loss = coefficient * loss
+    loss = config.coefficient("policy", step) * loss
     if entropy is not None:
         metrics |= _entropy_term(batch, batch.clean(entropy), config)
         loss = loss - entropy_coefficient * metrics[names.ENTROPY_LOSS]

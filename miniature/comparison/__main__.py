@@ -86,8 +86,10 @@ def main() -> int:
         _announce(chosen, layout, every=arguments.dry_run)
     if arguments.dry_run:
         return 0
-    failures = {} if arguments.action == "report" else Runner(layout).run(chosen)
-    add_results(archive, collect(cells, layout))
+    try:
+        failures = {} if arguments.action == "report" else Runner(layout).run(chosen)
+    finally:  # broken off, a part keeps what it has come to
+        add_results(archive, collect(cells, layout))
     document = arguments.document or arguments.output_dir / default
     missing = write_report(cells, read_results(archive, cells), document, title=title, command=command, conclusions=conclusions)
     _conclude(cells, missing, failures, document)
