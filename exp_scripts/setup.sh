@@ -13,6 +13,7 @@ wanted=$(cat requirements*.txt requirements*.lock setup.py pyproject.toml exp_sc
 say() { echo "[setup] $*"; }
 fail() { echo "error: $*" >&2; exit 2; }
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install -qq --no-compile "$@"; }
+install() { "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" "$@" 2> /dev/null || pip "$@"; } # pip says what is wrong
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 supported() { case "$(version "$1")" in 3.11 | 3.12) ;; *) return 1 ;; esac; }
 
@@ -40,6 +41,19 @@ make_environment() {
   "$PYTHON" -m venv --clear "$VENV" || fail "$PYTHON cannot make a virtual environment; on Debian: apt-get install python3-venv"
 }
 
+pip_urls() { # of one of pip's settings, environment first
+  "$VENV/bin/python" -m pip config list 2> /dev/null | sed -n "s/^[^=]*\.$1='\(.*\)'\$/\1/p" |
+    { grep -o 'https\?://[^ \\]*' || true; } | xargs
+}
+
+get_uv() { # it fetches and unpacks packages side by side: 12 s for pip's 50; where it cannot be had, pip does all
+  pip uv==0.13.9 2> /dev/null || return 0
+  local index more
+  index=$(pip_urls index-url) more=$(pip_urls extra-index-url)
+  [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-${index%% *}}"
+  [ -z "$more" ] || export UV_INDEX="${UV_INDEX:-$more}" UV_INDEX_STRATEGY="${UV_INDEX_STRATEGY:-unsafe-best-match}" # as pip does
+}
+
 install_locked() { # install_locked LOCK: a complete lock needs no dependency resolution
   say "PyTorch"
   grep '^torch==' "$1" > "$VENV/torch.txt"
@@ -47,7 +61,7 @@ install_locked() { # install_locked LOCK: a complete lock needs no dependency re
   pip --no-deps -r "$VENV/torch.txt" 2>/dev/null || pip --no-deps --extra-index-url https://download.pytorch.org/whl/cpu -r "$VENV/torch.txt"
   say "veRL, Ray, vLLM and what they need: $(wc -l < "$1") packages${2:-}"
   grep -v -e '^torch==' -e '^pycosat==' "$1" > "$VENV/rest.txt"
-  pip --no-deps -r "$VENV/rest.txt"
+  install --no-deps -r "$VENV/rest.txt"
   # the one package without a wheel that is compiled; reasoning-gym alone asks for it
   ! grep '^pycosat==' "$1" > "$VENV/compiled.txt" || pip --no-deps -r "$VENV/compiled.txt" 2>/dev/null ||
     say "pycosat does not build here (it needs a C compiler and Python's headers): procedural tasks (data/prepare_gym.py) are left out"
@@ -77,10 +91,11 @@ same_wheel() { [ -z "${FLASH_ATTN_WHEEL:-}" ] || [ "$(cat "$flash_attn" 2>/dev/n
 
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && same_python && same_wheel; then exit 0; fi
 make_environment
-pip --upgrade pip setuptools==77.0.3 wheel
-if [ "$PROFILE" = cpu ]; then install_locked requirements-cpu.lock ", about a minute"; else install_locked requirements.lock " of several GB"; fi
+get_uv
+install --upgrade pip setuptools==77.0.3 wheel
+if [ "$PROFILE" = cpu ]; then install_locked requirements-cpu.lock ", half a minute"; else install_locked requirements.lock " of several GB"; fi
 say "this project, editable"
-pip --no-deps --no-build-isolation -e .
+install --no-deps --no-build-isolation -e .
 compile_all() { nice -n 19 "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" > /dev/null 2>&1 || true; } # a package's templates need not be Python
 # Many processes import at once on GPUs: wait for it. Else what comes next, one process for the most part, goes on beside it.
 if [ "$PROFILE" = gpu ]; then compile_all; else compile_all & fi

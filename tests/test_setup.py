@@ -22,6 +22,8 @@ case "$*" in
   *sys.version_info*) echo {version} ;;
   *torch.version.cuda*) echo 13.0 ;;
   "-m venv"*) mkdir -p "${{@: -1}}/bin"; cp "$0" "${{@: -1}}/bin/python" ;;
+  "-m pip config list") echo "$PIP_SETTINGS" ;;
+  *" uv=="*) test -z "$UV" || cp "$UV" "${{0%/*}}/uv" ;;
   "-m pip"*) echo "${{@:5}}" >> {log}; case "$*" in *"$UNAVAILABLE"*) exit 1 ;; esac ;;
 esac
 """
@@ -78,6 +80,22 @@ def test_the_project_is_installed_before_flash_attn_and_stays_without_it(checkou
     assert shown.stdout == "attention=sdpa\n"
     again, calls = set_up(checkout, unavailable="flash-attn", nvcc="13.0")
     assert (again.returncode, calls, again.stdout) == (0, [], "")  # a retry does nothing twice
+
+
+def test_uv_installs_from_where_pip_looks_and_pip_where_it_cannot(checkout, tmp_path):
+    uv, log = tmp_path / "stand_in", tmp_path / "uv.log"
+    mirrors = "global.extra-index-url='https://a.example/simple file:///packages https://b.example/simple'\nglobal.index-url='https://m.example/simple'"
+    for exit_code in (0, 1):
+        shutil.rmtree(checkout / ".venv", ignore_errors=True)
+        uv.write_text(f'#!/bin/sh\necho "$UV_DEFAULT_INDEX|$UV_INDEX|$UV_INDEX_STRATEGY|$*" >> {log}\nexit {exit_code}\n')
+        uv.chmod(0o755)
+        log.write_text("")
+        run, calls = set_up(checkout, FLASH_ATTN_WHEEL="none", UV=str(uv), PIP_SETTINGS=mirrors)
+        asked = log.read_text().splitlines()
+        looks = "https://m.example/simple|https://a.example/simple https://b.example/simple|unsafe-best-match|pip install -q --python"
+        assert run.returncode == 0 and len(asked) == 3 and all(line.startswith(looks) for line in asked)
+        assert 0 <= place(asked, "rest.txt") < place(asked, "-e .")
+        assert place(calls, "torch.txt") >= 0 and (place(calls, "rest.txt") >= 0) == (place(calls, "-e .") >= 0) == bool(exit_code)
 
 
 def test_flash_attn_is_built_only_by_the_compiler_of_torchs_cuda(checkout):
