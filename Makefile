@@ -16,6 +16,8 @@ setup:
 
 checks quick test rehearsal golden soak bench: export PROFILE := cpu
 checks quick test rehearsal golden soak bench: export VENV := $(TEST_VENV)
+# Of several processes on a core, the threads of one would wait for each other.
+quick test rehearsal soak: export OMP_NUM_THREADS := 1
 checks:
 	bash exp_scripts/setup.sh
 	$(TEST_VENV)/bin/ruff check .
@@ -23,10 +25,10 @@ checks:
 	$(TEST_VENV)/bin/mypy
 
 quick: checks
-	OMP_NUM_THREADS=1 $(TEST_VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not integration and not alone and not soak"
+	$(TEST_VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not integration and not alone and not soak"
 
 test: checks
-	OMP_NUM_THREADS=1 $(TEST_VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not soak"
+	$(TEST_VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone and not soak"
 	$(TEST_VENV)/bin/python -m pytest -m "alone and not soak"
 
 rehearsal:
