@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,17 +33,20 @@ FEW = 12  # points of a line that is drawn with marks
 
 
 @contextmanager
-def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0], formats: Sequence[str] = ("png", "svg")) -> Iterator[list[Axes]]:
+def figure(
+    path: str | Path, *, panels: int = 1, columns: int | None = None, width: float = PANEL[0], formats: Sequence[str] = ("png", "svg")
+) -> Iterator[list[Axes]]:
     """Draw a figure and save it.
 
     Args:
         path: where to save it, without a suffix.
-        panels: axes side by side.
+        panels: axes.
+        columns: how many of them stand side by side; None: all.
         width: of one of them, in inches.
         formats: suffixes of the files that are written.
 
     Yields:
-        The axes, from left to right.
+        The axes, row by row.
     """
     import matplotlib
 
@@ -50,9 +54,13 @@ def figure(path: str | Path, *, panels: int = 1, width: float = PANEL[0], format
     from matplotlib import pyplot
 
     with pyplot.rc_context(STYLE):
-        drawing, axes = pyplot.subplots(1, panels, figsize=(width * panels, PANEL[1]), layout="constrained", squeeze=False)
+        beside = min(columns or panels, panels)
+        rows = math.ceil(panels / beside)
+        drawing, axes = pyplot.subplots(rows, beside, figsize=(width * beside, PANEL[1] * rows), layout="constrained", squeeze=False)
+        for unused in axes.flat[panels:]:
+            unused.set_axis_off()
         try:
-            yield list(axes[0])
+            yield list(axes.flat[:panels])
             _save(drawing, Path(path), formats)
         finally:
             pyplot.close(drawing)

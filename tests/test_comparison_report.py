@@ -22,7 +22,7 @@ from miniature.comparison.cells import Cell, Folders, plan
 from miniature.comparison.measure import Measurement
 from miniature.comparison.methods import MAIN, METHODS, REGIMES
 from miniature.comparison.report import write_report
-from miniature.comparison.results import CURVES, HELD_OUT, CellResult, band, collect, draw, spread
+from miniature.comparison.results import CURVES, HELD_OUT, CellResult, band, collect, draw, panels, spread
 from miniature.comparison.run import CURVE_FILE, Runner, build_cell_inputs
 from miniature.comparison.statements import ENTROPY, LAST, Claim, Outcome, decide, decide_stall
 
@@ -107,6 +107,14 @@ def test_a_part_that_is_broken_off_keeps_what_it_has_come_to(finished, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         main()
     assert read_results(file, cells) == collect(cells, layout)
+
+
+def test_many_methods_are_dealt_out_over_panels_beside_their_measures():
+    every = [(name, method.title) for name, method in METHODS.items()]
+    assert panels(every[:7]) == [every[:7]]
+    dealt = panels(every)
+    assert all(names[:2] == [("luffy", "LUFFY"), ("sft_rl", "SFT then RL")] and len(names) <= 7 for names in dealt)
+    assert [each for names in dealt for each in names[2:]] == [each for each in every if each[0] not in ("luffy", "sft_rl")]
 
 
 def test_table(report):

@@ -15,7 +15,7 @@ from luffy.models import parameter_count
 from luffy.training_report import Curve, curve, held_out_accuracy, read_metrics
 from miniature.comparison.cells import Cell, Folders, read_json
 from miniature.comparison.measure import Measurement
-from miniature.comparison.methods import METHODS
+from miniature.comparison.methods import LUFFY, PAPER, SFT_RL
 
 REWARD, ENTROPY, LENGTH = "on_policy/reward", "on_policy/entropy", "on_policy/response_length"
 PROBABILITY, HELD_OUT = "off_policy/probability", "avg@8"
@@ -192,6 +192,8 @@ PICTURES = {  # file name: metric, label of the vertical axis
 }
 
 SHARES = (HELD_OUT, REWARD, PROBABILITY)
+OTHER_COLORS = ("C0", "C1", "C6", "C7", "C8", "C9", "k")  # by place in a panel, of methods that are not the paper's
+MOST_IN_PANEL = len(OTHER_COLORS)
 
 
 def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], folder: Path) -> list[str]:
@@ -199,7 +201,7 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
 
     Args:
         results: of one regime.
-        methods: names and titles. One of the paper's has its own colour in all pictures, another that of its place.
+        methods: names and titles. Many are dealt out over panels, each with LUFFY and SFT then RL beside them.
         folder: where pictures go.
 
     Returns:
@@ -211,16 +213,17 @@ def draw(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], fold
     for name, (metric, label) in PICTURES.items():
         if metric == HELD_OUT and ends_alone:
             continue
-        lines = [(_color(method, place), title, band(results, method, metric)) for place, (method, title) in enumerate(methods)]
-        if not any(points for _, _, points in lines):
+        bands = {method: points for method, _ in methods if (points := band(results, method, metric))}
+        if not bands:
             continue
-        with figure(folder / name, formats=("png",)) as (axes,):
-            for color, title, points in lines:
-                if points:
-                    _line(axes, points, title, color)
-            step_axis(axes)
-            share_axis(axes, label) if metric in SHARES else value_axis(axes, label)
-            legend(axes)
+        shown_in = panels([each for each in methods if each[0] in bands])
+        with figure(folder / name, panels=len(shown_in), columns=2, formats=("png",)) as every:
+            for axes, shown in zip(every, shown_in, strict=True):
+                for place, (method, title) in enumerate(shown):
+                    _line(axes, bands[method], title, _color(method, place))
+                step_axis(axes)
+                share_axis(axes, label) if metric in SHARES else value_axis(axes, label)
+                legend(axes)
         drawn.append(name)
     return drawn
 
@@ -234,8 +237,19 @@ def band(results: Sequence[CellResult], method: str, metric: str) -> list[tuple[
     return [(step, statistics.fmean(values), min(values), max(values)) for step, values in columns]
 
 
+def panels(methods: Sequence[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """The methods of each panel: all in one, or a few beside those that all are measured by."""
+    if len(methods) <= MOST_IN_PANEL:
+        return [list(methods)]
+    measures = [each for each in methods if each[0] in (LUFFY, SFT_RL)]
+    others = [each for each in methods if each not in measures]
+    size = MOST_IN_PANEL - len(measures)
+    return [[*measures, *others[start : start + size]] for start in range(0, len(others), size)]
+
+
 def _color(method: str, place: int) -> str:
-    return f"C{list(METHODS).index(method) if method in METHODS else place}"
+    """Of a paper's method its own in all pictures, of another that of its place in the panel."""
+    return f"C{PAPER.index(method)}" if method in PAPER else OTHER_COLORS[place]
 
 
 def _line(axes, points: Sequence[tuple[int, float, float, float]], title: str, color: str) -> None:
