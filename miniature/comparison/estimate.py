@@ -10,8 +10,8 @@ from miniature.comparison.cells import Cell, Folders
 
 LONG_SECONDS, PART_SECONDS = 5400, 4800  # more than 90 minutes are cut in parts of 80
 BASE_SECONDS = 90  # a start model; seen on 2 cores, as the rest is
-RL_SECONDS, RL_PROMPT_SECONDS = 75, 0.35  # start of the engine, and a prompt's group of 8 rows
-SFT_SECONDS, SFT_PROMPT_SECONDS = 60, 0.1
+RL_SECONDS, RL_PROMPT_SECONDS = 50, 0.22  # start of the engine, and a prompt's group of 8 rows
+SFT_SECONDS, SFT_PROMPT_SECONDS = 40, 0.08
 MEGABYTES = 5  # of a cell: a checkpoint with its optimizer, the exported model, curves, logs (3 MB seen) and answers
 CHECKPOINT_MEGABYTES = 3  # of each checkpoint beyond the first, which SFT keeps
 
