@@ -125,7 +125,6 @@ def mixed_policy_loss(
         response_mask=mask, advantages=advantages, entropy=None if entropy is None else entropy.detach(),
         teacher_log_prob=teacher_log_prob, row_correct=row_correct, step=step,
     )  # fmt: skip
-
     loss, log_ratio, metrics = _policy_term(batch, log_prob, tokens, config)
     loss = config.coefficient("policy", step) * loss
     if entropy is not None:
