@@ -83,7 +83,8 @@ class BatchTotals:
         """
         mask = response_mask.bool()
         own = None if off_policy_mask is None else count(mask, off_policy_mask.bool(), row_correct)
-        return cls(tokens=mask.sum(), sequences=mask.any(dim=-1).sum(), own=own)
+        lengths = mask.sum(dim=-1)
+        return cls(tokens=lengths.sum(), sequences=(lengths > 0).sum(), own=own)
 
     def __add__(self, other: BatchTotals) -> BatchTotals:
         own = None if self.own is None or other.own is None else self.own + other.own
@@ -110,9 +111,11 @@ class BatchTotals:
 
 def count(response_mask: Tensor, off_policy: Tensor, row_correct: Tensor | None) -> Tensor:
     """Tokens and rows of every selection of a batch: [3, 2, 2] int64, as in :class:`BatchTotals`; those of parts of a batch add up."""
-    known = row_correct if row_correct is not None else torch.zeros_like(response_mask[:, 0])
-    masks = [[Selection(origin, rows).mask(response_mask, off_policy, known) for rows in _VERDICTS] for origin in _ORIGINS]
-    return torch.stack([torch.stack([torch.stack([each.sum(), each.any(dim=-1).sum()]) for each in pair]) for pair in masks])
+    lengths, given = response_mask.sum(dim=-1), (response_mask & off_policy).sum(dim=-1)
+    tokens = torch.stack([lengths, lengths - given, given])  # [3, B], in the order of _ORIGINS
+    right = torch.zeros_like(lengths, dtype=torch.bool) if row_correct is None else row_correct.bool()
+    numbers, chosen = torch.stack([tokens, (tokens > 0).long()], dim=-1), torch.stack([~right, right])
+    return (numbers[:, None] * chosen[:, :, None]).sum(dim=2)
 
 
 @dataclass(frozen=True)
