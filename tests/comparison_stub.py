@@ -31,6 +31,7 @@ def train(arguments: dict[str, str], supervised: bool) -> None:
             data |= {"on_policy/reward": 0.5, "perf/total_num_tokens": 9600, "prompt_length/mean": 17.0}
             data |= {"response_length/mean": 58.0, "off_policy/token_share": 0.125, "off_policy/probability": 0.9}
             data |= {"ledger/generated_tokens": 112 * 58, "ledger/forwarded_tokens": 128 * 75}
+            data["timing_s/step"] = 50.0 if step <= 3 else step / 10
         rows = 16 if supervised else 128
         data |= {"ledger/trained_tokens": rows * 58, "ledger/processed_tokens": rows * 75, "ledger/traces": 16}
         if step in looks:  # rises, and falls at the end

@@ -65,6 +65,7 @@ def test_collected_numbers(finished):
     )  # 9 600 tokens are 128 rows of 17 + 58
     assert luffy.parameters == 50_000
     assert luffy.seconds == 120.0
+    assert luffy.step_seconds == 1.2  # the middle one of .4, .5, ... 2.0
     both = found["sft_rl", 1]  # 10 steps from SFT's model of step 10 of 20
     assert both.curves[HELD_OUT].steps == (10, 20)
     assert (both.best, both.last) == (0.35, 0.35)  # the start model's own point at step 10 is none of its training
@@ -72,7 +73,7 @@ def test_collected_numbers(finished):
         steps=20, generated=10 * 112 * 58, trained=10 * 144 * 58, processed=10 * 144 * 75, forwarded=10 * 9600, traces=320
     )  # 10 steps of 128 rows, and 10 of the 16 traces of SFT
     assert both.seconds == 120.0 + 60.0
-    assert found["sft", 0].costs.generated == 0
+    assert found["sft", 0].costs.generated == 0 and found["sft", 0].step_seconds is None
 
 
 def test_parts_of_several_machines_come_together_in_one_file(finished, tmp_path):
@@ -124,7 +125,7 @@ def test_table(report):
     assert row(report, "RL with SFT loss") == ["RL with SFT loss", "0", *["–"] * 6]
     costs = row(report[report.index("| method | seeds | tokens generated") :], "mixed, no shaping")
     # 129.92 and 148.48 thousand tokens; 50 000 (6 · 192 000 + 2 · 129 920 + 2 · 192 000) operations; 60 and 120 s
-    assert costs[2:] == ["130 ± 0", "148 ± 0", "320 ± 0", "0.09 ± 0.00", "90 ± 42", "8.0 ± 0.0"]
+    assert costs[2:] == ["130 ± 0", "148 ± 0", "320 ± 0", "0.09 ± 0.00", "1.20 ± 0.00", "90 ± 42", "8.0 ± 0.0"]
     assert "| mixed, no shaping | +0.100, +0.090 | more |" in report and "| SFT | +0.205, +0.205 | more |" in report
 
 

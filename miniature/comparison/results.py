@@ -20,6 +20,7 @@ from miniature.comparison.methods import LUFFY, PAPER, SFT_RL
 REWARD, ENTROPY, LENGTH = "on_policy/reward", "on_policy/entropy", "on_policy/response_length"
 PROBABILITY, HELD_OUT = "off_policy/probability", "avg@8"
 CURVES = (HELD_OUT, REWARD, ENTROPY, LENGTH, PROBABILITY)
+STEP_SECONDS, WARM_UP = "timing_s/step", 3  # of reinforcement learning, and its first steps, which take longer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class CellResult:
         seconds: wall clock of training, start-up and looks at held-out problems included.
         peak_memory_bytes: most memory of all processes together.
         curves: by the names of :data:`CURVES`; a method without a metric has an empty curve. Steps count from the base.
+        step_seconds: median over its steps of reinforcement learning but the first :data:`WARM_UP`; None where it has none.
     """
 
     cell: Cell
@@ -47,6 +49,7 @@ class CellResult:
     seconds: float
     peak_memory_bytes: int
     curves: dict[str, Curve]
+    step_seconds: float | None = None
 
 
 def collect(cells: Sequence[Cell], layout: Folders) -> list[CellResult]:
@@ -76,6 +79,7 @@ def _read(cell: Cell, layout: Folders) -> CellResult:
         seconds=summary["seconds"] + _start_seconds(cell, layout),
         peak_memory_bytes=summary["peak_memory_bytes"],
         curves=curves,
+        step_seconds=statistics.median(steps) if (steps := curve(records, STEP_SECONDS).values[WARM_UP:]) else None,
     )
 
 
@@ -109,7 +113,7 @@ def _start_costs(cell: Cell, layout: Folders) -> Ledger:
     return read_ledger(read_metrics(layout.metrics(cell.start)), until=cell.start_step)
 
 
-Column = tuple[str, Callable[[CellResult], float], str]  # heading, value, format of a number
+Column = tuple[str, Callable[[CellResult], float | None], str]  # heading, value, format of a number
 
 COLUMNS: tuple[Column, ...] = (
     ("avg@8", lambda result: result.measured.avg8, ".3f"),
@@ -126,6 +130,7 @@ LEDGER: tuple[Column, ...] = (
     ("tokens trained on (1 000)", lambda result: result.costs.trained / 1000, ".0f"),
     ("traces seen", lambda result: result.costs.traces, ".0f"),
     ("FLOPs (10^12)", lambda result: result.costs.flops(result.parameters) / 1e12, ".2f"),
+    ("seconds a step", lambda result: result.step_seconds, ".2f"),
     ("seconds", lambda result: result.seconds, ".0f"),
     ("memory (GiB)", lambda result: result.peak_memory_bytes / 2**30, ".1f"),
 )
@@ -136,7 +141,8 @@ LEGEND = (
     "during training, so the best is chosen on what it is measured with. *entropy*: nats a token of the last model's held-out "
     "answers. *tokens generated*: by the policy, for training, those that were rolled again included. *tokens trained on*: response "
     "tokens that count in an update. *traces seen*: rows that were given a demonstration, whole or in part. *FLOPs*: 6N a token (prompts "
-    "included) of an update, 2N a generated token and one of a forward pass alone; N parameters. *seconds*: training with start-up and "
+    "included) of an update, 2N a generated token and one of a forward pass alone; N parameters. *seconds a step*: "
+    f"median over a run's steps of reinforcement learning after {WARM_UP}. *seconds*: training with start-up and "
     "looks at held-out problems. *memory*: most at one time, all processes together. *SFT then RL* includes its share of SFT; a teacher's "
     "own training is in no row."
 )
@@ -161,10 +167,12 @@ def ledger_table(results: Sequence[CellResult], methods: Sequence[tuple[str, str
 
 
 def _table(results: Sequence[CellResult], methods: Sequence[tuple[str, str]], columns: Sequence[Column]) -> str:
+    """One row a method; a column of which no result has a value is left out."""
+    columns = [column for column in columns if not results or any(column[1](result) is not None for result in results)]
     rows = [["method", "seeds", *(heading for heading, _, _ in columns)]]
     for name, title in methods:
         own = [result for result in results if result.cell.method.name == name]
-        cells = [spread([value(result) for result in own], form) for _, value, form in columns]
+        cells = [spread([known for result in own if (known := value(result)) is not None], form) for _, value, form in columns]
         rows.append([title, str(len(own)), *cells])
     return markdown(rows)
 
