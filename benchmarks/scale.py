@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How the cost of an update and of a rollout grows with rows, length and size: exponents fitted to measurements, on a CPU.
 
-usage: python benchmarks/scale.py [--part update|rollout] [--repeats 3]
+usage: python benchmarks/scale.py [--part update|ranks|rollout] [--repeats 3]
 
 Each sweep doubles one quantity and leaves the others; the exponent is the slope of log(seconds) over log(quantity), least squares. The
 update is that of veRL's FSDP worker with this project's loss, the rollout vLLM's on random weights without an end of sequence. Seconds are
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -36,6 +38,7 @@ UPDATES: Mapping[str, Sequence[tuple[float, Setting]]] = {
         for heads in (3, 6, 9)
     ],
 }
+RANKS = (1, 2, 4)
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
@@ -73,6 +76,29 @@ def updates(repeats: int) -> None:
             show(f"update: {name}", points)
 
 
+def ranks(repeats: int) -> None:
+    """The processor seconds of an update, all ranks together, by their number."""
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(BASE.shape, Path(folder))
+        for number in RANKS:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+            arguments = [(rank, number, port, folder, repeats) for rank in range(number)]
+            with multiprocessing.get_context("spawn").Pool(number) as pool:
+                points.append((number, sum(pool.starmap(rank_seconds, arguments, chunksize=1))))
+    show("update: ranks, 16 rows in all, the processor seconds of all", points)
+
+
+def rank_seconds(rank: int, number: int, port: int, folder: str, repeats: int) -> float:
+    """Fewest processor seconds of one rank of an update; in a process of its own."""
+    torch.set_num_threads(1)
+    with process_group(rank, number, port):
+        actor = Actor(replace(BASE, rows=16, micro_rows=4), Path(folder), number)
+        actor.update("luffy")
+        return least(lambda: actor.update("luffy"), repeats)
+
+
 def rollouts(repeats: int) -> None:
     """The sweeps of a rollout."""
     from luffy import vllm_cpu
@@ -108,12 +134,12 @@ def rollouts(repeats: int) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=("update", "rollout"), default="update")
+    parser.add_argument("--part", choices=("update", "ranks", "rollout"), default="update")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| what grows | exponent | seconds |\n|---|---|---|")
-    (updates if arguments.part == "update" else rollouts)(arguments.repeats)
+    {"update": updates, "ranks": ranks, "rollout": rollouts}[arguments.part](arguments.repeats)
 
 
 if __name__ == "__main__":

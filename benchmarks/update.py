@@ -101,24 +101,25 @@ def overrides(setting: Setting, model: Path) -> list[str]:
 
 
 @contextmanager
-def process_group() -> Iterator[None]:
-    """A process group of this process alone."""
+def process_group(rank: int = 0, ranks: int = 1, port: int = 0) -> Iterator[None]:
+    """A process group of this process alone, or of several on this machine that know a free port."""
     from verl.utils.distributed import initialize_global_process_group_ray
 
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    place = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
     initialize_global_process_group_ray()
     yield
     torch.distributed.destroy_process_group()
 
 
-def make_rows(setting: Setting) -> Any:
-    """One demonstration in eight rows, in the format of veRL's actor."""
+def make_rows(setting: Setting, ranks: int) -> Any:
+    """A rank's part of the rows, one demonstration in eight, in the format of veRL's actor."""
     from verl.utils import tensordict_utils as tu
 
     generator, shape = torch.Generator().manual_seed(0), setting.shape
     length, response = setting.prompt + setting.response, setting.response
     columns: dict[str, list[Tensor]] = {}
-    for row in range(setting.rows):
+    for row in range(setting.rows // ranks):
         ids = torch.randint(3, min(256, shape.vocabulary), (length,), generator=generator)
         mask = torch.ones(response, dtype=torch.int64)
         near = -torch.log(torch.tensor(float(shape.vocabulary)))
@@ -140,7 +141,7 @@ def make_rows(setting: Setting) -> Any:
 class Actor:
     """veRL's actor worker on this process's device, with a choice of losses."""
 
-    def __init__(self, setting: Setting, model: Path) -> None:
+    def __init__(self, setting: Setting, model: Path, ranks: int = 1) -> None:
         from hydra import compose, initialize_config_module
         from verl.utils.config import omega_conf_to_dataclass
         from verl.workers.utils.losses import ppo_loss
@@ -156,7 +157,7 @@ class Actor:
             "luffy": partial(mix_ppo_loss, luffy_config(config).objective),
             "veRL": partial(ppo_loss, omega_conf_to_dataclass(config.actor_rollout_ref.actor)),
         }
-        self.setting, self.rows = setting, make_rows(setting)
+        self.setting, self.rows = setting, make_rows(setting, ranks)
 
     @property
     def state(self) -> int:
