@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +136,9 @@ def test_training_validation_and_evaluation_ask_the_same(prepared):
 
 @pytest.fixture(scope="module")
 def trained(prepared) -> Node:
-    prepared.run(README[4], OVERLAY)
+    """With the README's run, and beside it, for time, one of supervised tuning."""
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(prepared.run, (README[4], "bash exp_scripts/train_sft.sh"), (OVERLAY, OVERLAY)))
     return prepared
 
 
@@ -172,30 +175,24 @@ def test_a_run_goes_on_from_its_checkpoint(trained):
     assert (summary["steps"], summary["starts"]) == (3, 2)
 
 
-@pytest.fixture(scope="module")
-def tuned(prepared) -> Node:
-    prepared.run("bash exp_scripts/train_sft.sh", OVERLAY)
-    return prepared
-
-
-def test_supervised_tuning(tuned):
-    summary = tuned.summary("sft")
+def test_supervised_tuning(trained):
+    summary = trained.summary("sft")
     assert summary["heldout_before"].keys() == summary["heldout_after"].keys() and summary["heldout_after"]
     assert summary["steps"] == ROWS // 8
 
 
-def test_reinforcement_learning_after_it(tuned):
+def test_reinforcement_learning_after_it(trained):
     """On the complement; each of a problem's eight repeats draws its own sample."""
-    rows = [{**row, "data_source": "aime"} for row in tuned.rows("data/valid.parquet")[:1] * 8]
-    pq.write_table(pq.read_table(tuned.folder / "data/valid.parquet").from_pylist(rows), tuned.folder / "data/repeats.parquet")
-    tuned.run(
+    rows = [{**row, "data_source": "aime"} for row in trained.rows("data/valid.parquet")[:1] * 8]
+    pq.write_table(pq.read_table(trained.folder / "data/valid.parquet").from_pylist(rows), trained.folder / "data/repeats.parquet")
+    trained.run(
         "bash exp_scripts/train_sft_rl.sh", OVERLAY, FORKED, "trainer.total_training_steps=1", "trainer.val_before_train=false",
         "data.val_files=data/repeats.parquet", "luffy.run.seeded_sampling=true", "trainer.validation_data_dir=outputs/answers",
         "trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.tensor_model_parallel_size=1",  # for time
     )  # fmt: skip
-    answers = [json.loads(line) for file in tuned.folder.glob("outputs/answers/*.jsonl") for line in file.open()]
+    answers = [json.loads(line) for file in trained.folder.glob("outputs/answers/*.jsonl") for line in file.open()]
     assert len(answers) == 8 and len({answer["output"] for answer in answers}) == 8
-    (record,) = tuned.records("sft_rl")
+    (record,) = trained.records("sft_rl")
     assert record["data"]["off_policy/row_share"] == 0
     assert SYSTEM in answers[0]["input"]
 
