@@ -165,34 +165,52 @@ def test_the_checkpoint_is_a_model(trained):
     assert SYSTEM in AutoTokenizer.from_pretrained(exported).chat_template.encode().decode("unicode_escape")
 
 
-def test_a_run_goes_on_from_its_checkpoint(trained):
-    once = ["trainer.val_before_train=false", "trainer.test_freq=-1", "trainer.save_freq=-1"]  # for time
-    before = trained.records("luffy")
-    went_on = trained.run(README[4].replace(",wandb", ""), OVERLAY, FORKED, "trainer.total_training_steps=3", *once)
-    assert "goes on after step 2" in went_on.stderr
-    assert [record["step"] for record in trained.records("luffy")] == [0, 1, 2, 3] and trained.records("luffy")[:3] == before
-    summary = trained.summary("luffy")
-    assert (summary["steps"], summary["starts"]) == (3, 2)
-
-
 def test_supervised_tuning(trained):
     summary = trained.summary("sft")
     assert summary["heldout_before"].keys() == summary["heldout_after"].keys() and summary["heldout_after"]
     assert summary["steps"] == ROWS // 8
 
 
-def test_reinforcement_learning_after_it(trained):
-    """On the complement; each of a problem's eight repeats draws its own sample."""
+@dataclass
+class Later:
+    """Two runs, side by side for time: the README's for a step more, and reinforcement learning after supervised tuning."""
+
+    node: Node
+    before: list[dict]
+    console: str
+
+
+@pytest.fixture(scope="module")
+def later(trained) -> Later:
+    before = trained.records("luffy")
     rows = [{**row, "data_source": "aime"} for row in trained.rows("data/valid.parquet")[:1] * 8]
     pq.write_table(pq.read_table(trained.folder / "data/valid.parquet").from_pylist(rows), trained.folder / "data/repeats.parquet")
-    trained.run(
+    goes_on = (
+        README[4].replace(",wandb", ""), OVERLAY, FORKED, "trainer.total_training_steps=3", "trainer.val_before_train=false",
+        "trainer.test_freq=-1", "trainer.save_freq=-1",
+    )  # fmt: skip
+    after_it = (
         "bash exp_scripts/train_sft_rl.sh", OVERLAY, FORKED, "trainer.total_training_steps=1", "trainer.val_before_train=false",
         "data.val_files=data/repeats.parquet", "luffy.run.seeded_sampling=true", "trainer.validation_data_dir=outputs/answers",
         "trainer.n_gpus_per_node=1", "actor_rollout_ref.rollout.tensor_model_parallel_size=1",  # for time
     )  # fmt: skip
-    answers = [json.loads(line) for file in trained.folder.glob("outputs/answers/*.jsonl") for line in file.open()]
+    with ThreadPoolExecutor() as threads:
+        went_on, _ = threads.map(lambda command: trained.run(*command), (goes_on, after_it))
+    return Later(trained, before, went_on.stderr)
+
+
+def test_a_run_goes_on_from_its_checkpoint(later):
+    assert "goes on after step 2" in later.console
+    records, summary = later.node.records("luffy"), later.node.summary("luffy")
+    assert [record["step"] for record in records] == [0, 1, 2, 3] and records[:3] == later.before
+    assert (summary["steps"], summary["starts"]) == (3, 2)
+
+
+def test_reinforcement_learning_after_it(later):
+    """On the complement; each of a problem's eight repeats draws its own sample."""
+    answers = [json.loads(line) for file in later.node.folder.glob("outputs/answers/*.jsonl") for line in file.open()]
     assert len(answers) == 8 and len({answer["output"] for answer in answers}) == 8
-    (record,) = trained.records("sft_rl")
+    (record,) = later.node.records("sft_rl")
     assert record["data"]["off_policy/row_share"] == 0
     assert SYSTEM in answers[0]["input"]
 
