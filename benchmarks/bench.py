@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 TINY = HERE.parent / "outputs" / "tiny"
 PARTS = {
-    "objective": ["objective.py", "--rounds", "7"],
+    "objective": ["objective.py", "--rounds", "31"],
     "rewards": ["rewards.py", "speed", "--rows", "512", "--repeats", "2"],
     "data": ["data.py", "--rows", "1000", "4000"],
     "scoring": ["evaluation.py", "scoring", "--samples", "12000"],
