@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from luffy.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -85,7 +88,8 @@ def hold(path: Path, busy: str) -> int:
         Its descriptor. The hold ends when that is closed, or with the process, however it ends.
 
     Raises:
-        InputError: where another process holds it, or it cannot be written.
+        InputError: where another process holds it, or it cannot be written. On a file system without locks (Lustre without ``flock``)
+            nothing is held, and a warning says so.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +98,13 @@ def hold(path: Path, busy: str) -> int:
         raise InputError(f"{path}: cannot write there: {error.strerror}; give another place") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         raise InputError(busy) from None
+    except OSError as error:
+        logger.warning(
+            "%s: this file system has no locks (%s), so nothing keeps a second process out: start one alone", path, error.strerror
+        )
     return descriptor
 
 

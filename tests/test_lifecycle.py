@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -171,3 +173,15 @@ def test_a_folder_has_one_run(tmp_path: Path) -> None:
     os.waitpid(holder, 0)
     with folder_of_its_own(tmp_path):
         pass
+
+
+def test_a_file_system_without_locks_is_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    """Lustre mounted without flock: the system's call says ENOSYS there."""
+
+    def unsupported(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with folder_of_its_own(tmp_path):
+        pass
+    assert "has no locks (Function not implemented)" in caplog.text

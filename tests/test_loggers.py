@@ -87,8 +87,19 @@ def test_what_the_user_has_set_stays(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("TENSORBOARD_DIR", "mine")
     found = loggers.environment(config(tmp_path, "tensorboard", "wandb"), RunFiles(tmp_path))
-    assert set(found) == {"WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME"}
+    assert set(found) == {"WANDB_DIR", "WANDB_RUN_ID", "WANDB_RESUME", "WANDB_MODE", "TENSORBOARD_DIR"}
+    assert (found["WANDB_MODE"], found["TENSORBOARD_DIR"]) == ("online", os.path.abspath("mine"))
     assert list(loggers.notes(config(tmp_path, "wandb"), RunFiles(tmp_path))) == []
+
+
+def test_a_key_that_only_this_shell_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workers of a cluster that was there before get it from `ray start`, or from the file that `wandb login` writes."""
+    wandb = config(tmp_path, "wandb")
+    assert not loggers.key_in_shell_alone(wandb)
+    monkeypatch.setenv("WANDB_API_KEY", "0123")
+    assert loggers.key_in_shell_alone(wandb) and not loggers.key_in_shell_alone(config(tmp_path, "tensorboard"))
+    Path(os.environ["NETRC"]).write_text("machine api.wandb.ai login user password 0123\n")
+    assert not loggers.key_in_shell_alone(wandb)
 
 
 def test_a_key_makes_wandb_go_online_and_none_is_said(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from transformers import Qwen2_5_VLConfig
 
 from luffy.errors import InputError
 from verl.mix_src import upstream
-from verl.mix_src.run import preflight
+from verl.mix_src.run import nodes, preflight
 from verl.mix_src.run.folder import folder_of_its_own
 from verl.mix_src.run.preflight import machine, settings
 from verl.mix_src.run.preflight.overrides import check_command_line, check_overrides, is_read, unread
@@ -333,7 +333,7 @@ def test_nodes_without_a_cluster(ready: list[str]) -> None:
 def test_flash_attention_that_is_not_there(ready: list[str]) -> None:
     gpus = [*ready, "trainer.device=cuda", "trainer.n_gpus_per_node=0"]
     says = list(problems(*gpus, "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2"))
-    assert [each for each in says if "flash-attn" in each and "attn_implementation=sdpa" in each]
+    assert [each for each in says if "flash-attn" in each and "set attention=sdpa" in each]
     assert not [each for each in problems(*gpus) if "flash-attn" in each]  # the profile asks for sdpa
 
 
@@ -365,12 +365,23 @@ def test_taken_port(ready: list[str]) -> None:
 
 
 def test_ray_session_left_over(ready: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    note = tmp_path / "ray_current_cluster"
+    note = tmp_path / upstream.RAY_ADDRESS_FILE
+    note.parent.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as server:
         note.write_text(f"127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setattr(upstream, "RAY_ADDRESS_FILE", note)
+        monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
         assert "ray stop" in problems(*ready)[0]
     assert problems(*ready) == []
+
+
+def test_another_users_ray_is_none_of_a_runs_concern(ready: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / upstream.RAY_ADDRESS_FILE
+    note.parent.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        note.write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setattr(machine.os, "getuid", lambda: note.stat().st_uid + 1)
+        assert problems(*ready) == []
 
 
 def test_cluster_that_does_not_answer(ready: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -436,6 +447,51 @@ def test_separate_async_on_gpus_lacks_a_package_at_most(monkeypatch: pytest.Monk
         assert "=naive" in next(preflight.problems(preflight.RL_CONFIG, compose("mix_ppo", overrides=[
             "profile=gpu", "mode=separate_async", "actor_rollout_ref.rollout.checkpoint_engine.backend=naive"
         ])))  # fmt: skip
+
+
+@pytest.mark.parametrize("hybrid", [True, False])
+def test_separate_async_trains_with_workers_that_set_weights_aside(hybrid: bool) -> None:
+    """veRL's trainer asks them to before each update after the first; the teacher is told to them as well."""
+    from verl.mix_src.rl.loss import MixWorker
+    from verl.mix_src.rl.trainer import MixTrainerSeparateAsync
+
+    trainer = object.__new__(MixTrainerSeparateAsync)
+    trainer.config = composed("mode=separate_async", "actor_rollout_ref.actor.use_kl_loss=true", machine="gpu")
+    trainer._enable_hybrid_replicas = hybrid
+    trainer._init_resource_pool_mgr()
+    workers = {role.name: worker.__ray_metadata__.modified_class for role, worker in trainer.role_worker_mapping.items()}
+    assert workers.keys() == ({"ActorRolloutRef"} if hybrid else {"Actor", "RefPolicy"})
+    for worker in workers.values():
+        assert issubclass(worker, MixWorker) and callable(worker.save_model_to_cpu) and callable(worker.restore_model_from_cpu)
+
+
+def test_rollouts_pool_must_hold_whole_replicas() -> None:
+    config = composed("mode=separate_async", "actor_rollout_ref.rollout.n_gpus_per_node=3", machine="gpu")
+    lines = [each for each in preflight.problems(preflight.RL_CONFIG, config) if "replicas" in each]
+    assert len(lines) == 1 and lines[0].startswith("3 GPUs (actor_rollout_ref.rollout.nnodes x ")
+
+
+@pytest.mark.parametrize("key", ["actor.fsdp_config.", "actor.", "ref.fsdp_config."])
+def test_sequences_are_cut_over_ranks_with_flash_attention_alone(key: str) -> None:
+    """veRL exchanges what the ranks of a sequence hold inside flash-attn; any other attention would see a rank's own part."""
+    override = f"actor_rollout_ref.{key}ulysses_sequence_parallel_size=2"
+    lines = [list(settings.sequence_parallel(composed(override, *more, machine="gpu"))) for more in ((), ("attention=sdpa",))]
+    assert lines[0] == []
+    assert [each for each in lines[1] if "ulysses_sequence_parallel_size=2 needs flash-attn" in each]
+
+
+def test_words_in_lists_are_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that is called as a logger or as a part of a checkpoint changes neither."""
+    config = composed("trainer.logger=[console,wandb]", "data.train_files=[data/a.parquet]")
+    for name in ("wandb", "model", "optimizer", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "a.parquet").touch()
+    monkeypatch.chdir(tmp_path)
+    absolute = nodes.absolute_paths(config)
+    assert absolute.trainer.logger == ["console", "wandb"]
+    checkpoint = config.actor_rollout_ref.actor.checkpoint
+    assert "model" in checkpoint.save_contents and absolute.actor_rollout_ref.actor.checkpoint == checkpoint
+    assert absolute.data.train_files == [str(tmp_path / "data" / "a.parquet")]
 
 
 def test_client_address_is_refused_and_a_new_local_cluster_is_none(ready: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

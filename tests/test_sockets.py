@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from verl.mix_src.main_sft import TORCHRUN
+from verl.mix_src.run.sockets import ENVIRONMENT
 
 LISTENING = """
 import json, os, psutil
@@ -49,6 +54,26 @@ def listening(program: str, *arguments: str) -> set[str]:
 def test_stores_of_torch_listen_on_loopback() -> None:
     assert listening(STORES, "kept") == {"127.0.0.1"}
     assert listening(STORES, "as PyTorch does") - {"127.0.0.1"}  # else the patch is not needed any more
+
+
+RANK = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+total = torch.ones(1)
+dist.all_reduce(total)
+assert total.item() == 2
+"""
+
+
+def test_ranks_meet_where_the_host_name_leads_to_another_address(tmp_path: Path) -> None:
+    """As in containers, on cloud machines, and on Debian (127.0.1.1): the store is on 127.0.0.1."""
+    (tmp_path / "rank.py").write_text(RANK)
+    flag, program, *flags = TORCHRUN
+    elsewhere = "import socket; socket.getfqdn = socket.gethostname = lambda *_: '127.0.0.2'; "
+    command = [sys.executable, flag, elsewhere + program, *flags, "--nproc_per_node=2", str(tmp_path / "rank.py")]
+    environment = {**os.environ, **ENVIRONMENT, "TORCHELASTIC_ERROR_FILE": ""}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.integration

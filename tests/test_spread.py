@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from luffy.config import LuffyConfig
-from verl.mix_src.rl.second_pass import second_pass_for
+from verl.mix_src.rl.second_pass import leaves_out, second_pass_for
 from verl.mix_src.rl.spread import largest_part, spread
 
 
@@ -74,3 +74,10 @@ def test_a_store_of_rollouts_and_the_switch_need_one_too():
     kept = SimpleNamespace(run=SimpleNamespace(own_pass=True), store=SimpleNamespace(admit="partly_solved"))
     assert "luffy.store.admit=partly_solved" in second_pass_for(OmegaConf.create(CONFIG), kept)
     assert "luffy.run.own_pass" in second_pass_for(OmegaConf.create(CONFIG), LuffyConfig.from_mapping({"run": {"own_pass": False}}))
+
+
+def test_with_an_order_of_each_ranks_own_every_row_is_computed():
+    """veRL seeds the shuffle of a mini-batch's rows with the rank, so an update would have other numbers of rows on each."""
+    luffy = LuffyConfig.from_mapping({})
+    assert leaves_out(OmegaConf.create(CONFIG), luffy)
+    assert not leaves_out(OmegaConf.merge(CONFIG, {"actor_rollout_ref": {"actor": {"shuffle": True}}}), luffy)

@@ -22,7 +22,7 @@ from luffy.errors import InputError
 from luffy.evaluation.gpus import visible_gpus
 from luffy.hub import hub_answers
 from verl.mix_src import upstream
-from verl.mix_src.run.preflight.machine import GIB, check_extension
+from verl.mix_src.run.preflight.machine import GIB, check_extension, noted_cluster
 from verl.mix_src.run.processes import SHARED_MEMORY
 from verl.mix_src.run.sockets import LOOPBACK
 from verl.mix_src.run.stalls import stack_of
@@ -113,9 +113,8 @@ def _limits() -> Iterator[Finding]:
             yield Finding("ports on loopback", "can be opened", OK)
     except OSError as error:
         yield Finding("ports on loopback", str(error), FAILS, "every server of a run listens there: allow it")
-    note = Path(upstream.RAY_ADDRESS_FILE)
-    if note.is_file():
-        yield Finding("another Ray", note.read_text().strip(), WARNING, "ray stop, or join it with RAY_ADDRESS (docs/processes.md)")
+    if address := noted_cluster():
+        yield Finding("another Ray", address, WARNING, "ray stop, or join it with RAY_ADDRESS (docs/processes.md)")
     child = psutil.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"], stdout=-1)
     child.stdout.readline()
     stack = stack_of(psutil.Process(child.pid))

@@ -18,6 +18,7 @@ from typing import TextIO
 import psutil
 from omegaconf import DictConfig
 
+from luffy.evaluation.gpus import visible_gpus
 from luffy.progress import Bar
 from luffy.safety import Phase
 from verl.mix_src.config import luffy_config
@@ -26,13 +27,14 @@ from verl.mix_src.run.console import Progress, said
 from verl.mix_src.run.entry import Run, RunFailed, command
 from verl.mix_src.run.preflight.inputs import sft_steps
 from verl.mix_src.run.processes import RUN_NAME, Watch, new_run_name
-from verl.mix_src.run.sockets import keep_to_this_machine
+from verl.mix_src.run.sockets import LOOPBACK, keep_to_this_machine
 from verl.mix_src.run.stalls import StallWatch, begin, remove_phase
 from verl.mix_src.sft.heldout import held_out_metrics
 from verl.mix_src.upstream import METRICS_FILE, RANK_NAME
 
 RANK_MODULE = "verl.mix_src.sft.trainer"
 LAUNCHER = "import verl.mix_src.register, torch.distributed.run as launcher; launcher.main()"  # its store keeps to this machine, too
+TORCHRUN = ("-c", LAUNCHER, "--standalone", f"--local_addr={LOOPBACK}")  # else it looks for its store where the host name leads
 
 
 class RankStalls(StallWatch):
@@ -73,9 +75,17 @@ class SupervisedTuning(Run):
 
     def prepare(self) -> None:
         keep_to_this_machine()
+        self._keep_to_its_gpus()
         os.environ[RUN_NAME] = self.name  # of this process, which answers the held-out problems, and of the ranks
         if self.files.checkpoint is None:
             shutil.rmtree(self.files.held_out, ignore_errors=True)  # answers of an earlier run that is gone
+
+    def _keep_to_its_gpus(self) -> None:
+        """Show this process, whose engines take all that it sees, no more GPUs than the ranks train on."""
+        gpus, wanted = visible_gpus(), self.config.trainer.n_gpus_per_node
+        if len(gpus) > wanted:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.name for gpu in gpus[:wanted])
+            os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # as nvidia-smi counts them
 
     def stalls(self, console: TextIO) -> StallWatch:
         remove_phase(self.name)
@@ -107,7 +117,7 @@ class SupervisedTuning(Run):
         """Run the ranks to their end; return their exit code."""
         if self.files.checkpoint is not None and self.files.checkpoint.name == f"global_step_{steps}":
             return 0  # veRL would train one step more
-        launcher = ["-c", LAUNCHER, "--standalone", f"--nproc_per_node={self.config.trainer.n_gpus_per_node}"]
+        launcher = [*TORCHRUN, f"--nproc_per_node={self.config.trainer.n_gpus_per_node}"]
         environment = {
             **os.environ,
             METRICS_FILE: str(self.files.metrics.resolve()),

@@ -20,7 +20,7 @@ OUT_OF_SPACE = ("unexpected pos", "No space left", "Disk quota exceeded", "Pytor
 METRICS_FILE = "VERL_FILE_LOGGER_PATH"  # environment variable of veRL's file logger
 SOCKETS, SOCKET_PREFIX = "/tmp", "rl-colocate-zmq-"  # of the weight sync between actor workers and vLLM
 QUEUE = {"name": "TransferQueueController", "namespace": "transfer_queue"}  # fixed in TransferQueue 0.1.11
-RAY_ADDRESS_FILE = "/tmp/ray/ray_current_cluster"  # where Ray notes a cluster that was started by hand
+RAY_ADDRESS_FILE = "ray/ray_current_cluster"  # below RAY_TMPDIR or /tmp: where Ray notes a cluster that was started by hand
 BACKEND_PACKAGES = {"nccl": "cupy", "nixl": "nixl", "mooncake": "mooncake", "kimi_ckpt_engine": "checkpoint_engine"}
 """The package that a backend of ``rollout.checkpoint_engine`` needs."""
 

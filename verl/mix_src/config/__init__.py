@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from luffy.config import LuffyConfig, luffy_node
 
+FLASH_ATTENTION = "flash_attention_2"  # what veRL takes where no other is asked for
 AUTO = "auto"  # data.val_files: hold a part of data.train_files out
 
 
@@ -55,6 +56,23 @@ def luffy_config(config: DictConfig) -> LuffyConfig:
 def is_rl(config: DictConfig) -> bool:
     """Whether it is a config of reinforcement learning, or else of supervised fine-tuning."""
     return "actor_rollout_ref" in config
+
+
+def is_apart(config: DictConfig) -> bool:
+    """Whether the rollout has GPUs of its own, with or without those of the trainer."""
+    return is_rl(config) and config.trainer.v1.trainer_mode == "separate_async"
+
+
+def rollout_pools(config: DictConfig) -> dict[str, DictConfig]:
+    """The nodes with ``nnodes`` and ``n_gpus_per_node`` of GPUs that vLLM runs on, by key."""
+    own = {"actor_rollout_ref.rollout": config.actor_rollout_ref.rollout} if is_apart(config) else {}
+    shared = {"trainer": config.trainer} if not own or config.actor_rollout_ref.hybrid_engine else {}
+    return shared | own
+
+
+def attention_of(config: DictConfig) -> str:
+    """The ``attn_implementation`` of what is trained."""
+    return (model_node(config).get("override_config") or {}).get("attn_implementation", FLASH_ATTENTION)
 
 
 def model_key(config: DictConfig) -> str:

@@ -16,7 +16,7 @@ from luffy.errors import InputError
 from luffy.evaluation.gpus import visible_gpus
 from luffy.plan import GIB, GPUS, Device, Layout, Parts, Shape, Work, cache_tokens, find_device, memory, named_shape, short_of
 from luffy.vllm_cpu import ENVIRONMENT
-from verl.mix_src.config import luffy_config
+from verl.mix_src.config import FLASH_ATTENTION, attention_of, luffy_config, rollout_pools
 from verl.mix_src.rl.second_pass import second_pass_for
 
 PAPER_GPU = "A100-80GB"
@@ -114,24 +114,23 @@ def read_layout(config: DictConfig) -> Layout:
     ranks = trainer.nnodes * trainer.n_gpus_per_node
     row = config.data.max_prompt_length + config.data.max_response_length
     rows = config.data.train_batch_size * rollout.n // ranks
-    attention = model.override_config.get("attn_implementation", "flash_attention_2")
+    attention = attention_of(config)
     packed = bool(model.use_remove_padding) and attention == "sdpa"
     update = actor.ppo_max_token_len_per_gpu if actor.use_dynamic_bsz else row * (actor.ppo_micro_batch_size_per_gpu or 1)
     forward = rollout.log_prob_max_token_len_per_gpu if rollout.log_prob_use_dynamic_bsz else row * (
         rollout.log_prob_micro_batch_size_per_gpu or 1)  # fmt: skip
     precision = (engine.get("mixed_precision") or {}).get("param_dtype", "bf16")
-    apart = trainer.v1.trainer_mode == "separate_async"
     return Layout(
         gpus=engine.fsdp_size if engine.fsdp_size > 0 else ranks,
         tensor_parallel=rollout.tensor_model_parallel_size,
-        share=0.0 if on_cpu or apart else rollout.gpu_memory_utilization,
+        share=0.0 if on_cpu or "trainer" not in rollout_pools(config) else rollout.gpu_memory_utilization,
         number=4 if precision in ("fp32", "float32") else 2,
         rollout_number=4 if rollout.dtype == "float32" else 2,
         update_tokens=min(update, row * rows),
         log_prob_tokens=min(forward, row * rows),
         row_tokens=row,
         checkpointing=bool(model.enable_gradient_checkpointing),
-        repeats_keys=attention != "flash_attention_2",
+        repeats_keys=attention != FLASH_ATTENTION,
         mask=3 if packed else 0,
         fused=bool(model.use_fused_kernels),
         entropy=bool(actor.calculate_entropy) or actor.entropy_coeff != 0,
@@ -184,14 +183,12 @@ def _second_passes(config: DictConfig) -> float:
 
 def read_plan(config: DictConfig, command: Command) -> Plan:
     """All of it."""
-    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
-    apart = trainer.v1.trainer_mode == "separate_async"
     return Plan(
         config=config,
         shape=find_shape(str(config.actor_rollout_ref.model.path)),
         device=choose_device(command.gpu, config),
         layout=read_layout(config),
         work=read_work(config, command),
-        rollout_gpus=rollout.nnodes * rollout.n_gpus_per_node if apart else trainer.nnodes * trainer.n_gpus_per_node,
+        rollout_gpus=sum(pool.nnodes * pool.n_gpus_per_node for pool in rollout_pools(config).values()),
         assumed=None in (command.prompt_tokens, command.response_tokens, command.demonstration_tokens),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from tensordict import NonTensorData, TensorDict
+from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.trainer.ppo.core_algos import register_adv_est
 from verl.utils import tensordict_utils as tu
 from verl.utils.config import omega_conf_to_dataclass
@@ -84,6 +85,10 @@ class MixWorker(ActorRolloutRefWorker):
             )
             config = replace(config, model_config=omega_conf_to_dataclass(model))
         return TrainingWorker(config=config)
+
+
+class MixDetachWorker(MixWorker, DetachActorWorker):
+    """The same for ``mode=separate_async``, which sets the weights from before a step aside and fetches them again."""
 
 
 def own_totals(data: TensorDict) -> torch.Tensor:

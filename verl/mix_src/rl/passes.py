@@ -5,7 +5,7 @@ for its rows (:data:`OWN_PASS`), unless something reads them before (:mod:`verl.
 TransferQueue as if there had been one. Later updates of a step have their rows' from a pass before the first.
 
 Rows without a gradient (:mod:`luffy.objective.gradient_rows`) are left out of the update, by ``luffy.run.leave_out``; at a step that is
-recorded none is.
+recorded none is, nor where ``actor.shuffle`` draws each rank's order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from verl.mix_src.rl.batch import ROW_CORRECT, fit, put, ragged
 from verl.mix_src.rl.kept import COMPUTED, OWN_PASS, RECORDED, ROW, kept_passes
 from verl.mix_src.rl.loss import ENTROPY_COEFFICIENT, STEP
 from verl.mix_src.rl.rollout import OFF_POLICY_MASK
-from verl.mix_src.rl.second_pass import second_pass_for
+from verl.mix_src.rl.second_pass import leaves_out, second_pass_for
 from verl.mix_src.rl.spread import largest_part, spread
 
 PASSED = ("old_log_probs", "entropy")  # columns of a forward pass, a token each
@@ -85,7 +85,7 @@ class PassesTrainer:
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         columns = {}
-        if self.luffy.run.leave_out != "nothing" and RECORDED not in batch.extra_info:
+        if leaves_out(self.config, self.luffy) and RECORDED not in batch.extra_info:
             columns[COMPUTED] = self._leave_out(batch, metrics)
         batch.fields = put(batch, **columns, **{ROW: torch.arange(len(batch))}).fields
         batch = super()._update_actor(batch, metrics)

@@ -1,4 +1,4 @@
-"""Whether a step needs log-probabilities of its rows before its first update: known from the config, before anything that trains is imported."""
+"""What a step computes, as the config says before anything that trains is imported: a pass before its first update, or not; all rows, or not."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ def second_pass_for(config: DictConfig, luffy: LuffyConfig) -> str | None:
         ),
     }
     return next((reason for reason, holds in needs.items() if holds), None)
+
+
+def leaves_out(config: DictConfig, luffy: LuffyConfig) -> bool:
+    """Whether rows without a gradient leave the update. With ``actor.shuffle`` each rank draws an order of its own, and no update would
+    have as many of the others on each rank."""
+    return luffy.run.leave_out != "nothing" and not config.actor_rollout_ref.actor.shuffle
 
 
 def passes_of(config: DictConfig, luffy: LuffyConfig) -> str:

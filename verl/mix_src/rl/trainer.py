@@ -44,7 +44,7 @@ from verl.mix_src.rl.batch import (
     validation_shares,
 )
 from verl.mix_src.rl.guarded import GuardedTrainer
-from verl.mix_src.rl.loss import ENTROPY_COEFFICIENT, ROWS, STEP, MixWorker, Rows
+from verl.mix_src.rl.loss import ENTROPY_COEFFICIENT, ROWS, STEP, MixDetachWorker, MixWorker, Rows
 from verl.mix_src.rl.passes import PassesTrainer
 from verl.mix_src.rl.recording import RecordingTrainer
 from verl.mix_src.rl.replay import ReplayTrainer
@@ -62,6 +62,8 @@ CONTROLLER_FILE = "entropy_coefficient.json"
 class MixTrainer(RecordingTrainer, PassesTrainer, ReplayTrainer):
     """LUFFY's part of a training step; mixed into a trainer of veRL, whose methods it extends."""
 
+    worker: type[MixWorker] = MixWorker
+
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         self.luffy = luffy_config(config)
@@ -70,9 +72,9 @@ class MixTrainer(RecordingTrainer, PassesTrainer, ReplayTrainer):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        for role in (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef):
+        for role in (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy):
             if role in self.role_worker_mapping:
-                self.role_worker_mapping[role] = ray.remote(MixWorker)
+                self.role_worker_mapping[role] = ray.remote(self.worker)
 
     def on_init_end(self) -> None:
         """Look for finished rollouts as often as the config says."""
@@ -220,6 +222,8 @@ class MixTrainerColocateAsync(GuardedTrainer, MixTrainer, PPOTrainerColocateAsyn
 
 class MixTrainerSeparateAsync(GuardedTrainer, MixTrainer, PPOTrainerSeparateAsync):
     """Rollout and training on separate devices."""
+
+    worker = MixDetachWorker
 
 
 TRAINERS = {

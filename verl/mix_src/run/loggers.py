@@ -22,6 +22,7 @@ PACKAGES = {
 }  # fmt: skip
 PLACES = {"tensorboard": "TENSORBOARD_DIR", "wandb": "WANDB_DIR", "trackio": "TRACKIO_DIR", "swanlab": "SWANLAB_LOG_DIR"}
 SECRETS = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
+WANDB_KEY = "WANDB_API_KEY"
 WANDB_ID = "wandb_run_id"  # in the run's record
 
 
@@ -46,7 +47,10 @@ def environment(config: DictConfig, files: RunFiles) -> dict[str, str]:
         found |= {"WANDB_RUN_ID": number, "WANDB_RESUME": "allow"}
         if not _has_wandb_key():
             found["WANDB_MODE"] = "offline"
-    return {name: value for name, value in found.items() if name not in os.environ}
+        found |= {name: os.environ[name] for name in ("WANDB_MODE", "WANDB_BASE_URL") if name in os.environ}
+    for name in found.keys() & os.environ.keys():  # told all the same: the workers of a cluster do not see this shell's variables
+        found[name] = os.path.abspath(os.environ[name]) if name in PLACES.values() else os.environ[name]
+    return found
 
 
 def go_on_with_trackio(config: DictConfig) -> None:
@@ -91,9 +95,17 @@ def secrets_in(config: DictConfig) -> Iterator[str]:
             )
 
 
+def key_in_shell_alone(config: DictConfig) -> bool:
+    """Whether wandb's key is in this process's environment and nowhere else, so that no process of another parent has it."""
+    asked = "wandb" in names_of(config) and "WANDB_MODE" not in os.environ
+    return asked and bool(os.environ.get(WANDB_KEY)) and not _has_noted_key()
+
+
 def _has_wandb_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
+    return bool(os.environ.get(WANDB_KEY)) or _has_noted_key()
+
+
+def _has_noted_key() -> bool:
     try:
         hosts = netrc.netrc(os.environ.get("NETRC") or str(Path.home() / ".netrc")).hosts
     except (OSError, netrc.NetrcParseError):

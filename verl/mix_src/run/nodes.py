@@ -24,7 +24,8 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from luffy.errors import InputError
-from verl.mix_src.config import luffy_config
+from verl.mix_src.config import luffy_config, rollout_pools
+from verl.mix_src.run import loggers
 from verl.mix_src.run.data import files_of
 from verl.mix_src.run.sockets import LOOPBACK
 from verl.mix_src.upstream import ACTORS, ENDS_FIRST, HEAD, PLUGIN, QUEUE, VERL_VERSION
@@ -61,21 +62,22 @@ def prepare_to_join(config: DictConfig) -> None:
 def absolute_paths(config: DictConfig) -> DictConfig:
     """A copy of ``config`` in which each path is absolute: a worker's working directory is that of its machine's Ray."""
     absolute = copy.deepcopy(config)
-    for node, key, value in list(_strings(absolute)):
-        named = str(key).endswith(PATH_KEYS) or isinstance(node, ListConfig)
-        written_later = str(key).endswith(OUTPUT_KEYS)
+    for node, key, name, value in list(_strings(absolute)):
+        named, written_later = name.endswith(PATH_KEYS), name.endswith(OUTPUT_KEYS)
         if named and "://" not in value and not value.startswith("~") and (written_later or Path(value).exists()):
             node[key] = os.path.abspath(value)
     return absolute
 
 
-def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[DictConfig | ListConfig, Any, str]]:
+def _strings(node: DictConfig | ListConfig, above: str = "") -> Iterator[tuple[DictConfig | ListConfig, Any, str, str]]:
+    """Texts with their node, their key in it, and the name that they have: of one in a list that of the list."""
     for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
         value = None if OmegaConf.is_missing(node, key) else node[key]
+        name = str(key) if isinstance(node, DictConfig) else above
         if isinstance(value, DictConfig | ListConfig):
-            yield from _strings(value)
+            yield from _strings(value, name)
         elif isinstance(value, str) and value:
-            yield node, key, value
+            yield node, key, name, value
 
 
 def check_cluster(config: DictConfig) -> str:
@@ -106,6 +108,11 @@ def check_cluster(config: DictConfig) -> str:
         for machine in machines.values():
             if fault := _fault(machine, machines[driver]):
                 raise InputError(f"the cluster's machine {machine['ip']} {fault}")
+        if loggers.key_in_shell_alone(config) and not machines[driver]["wandb key"]:
+            raise InputError(
+                f"{loggers.WANDB_KEY} is in this shell, and was not in that of `ray start`, whose processes log: set it there, run "
+                "`wandb login`, or set WANDB_MODE=offline"
+            )
         return driver
 
 
@@ -124,14 +131,18 @@ def _connected() -> Iterator[None]:
 
 
 def _check_resources(config: DictConfig, nodes: list[dict[str, Any]]) -> None:
-    wanted, each = config.trainer.nnodes, config.trainer.n_gpus_per_node
     found = {node["NodeManagerAddress"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
-    able = sum(int(node["Resources"].get("GPU", 0)) >= each for node in nodes)
-    if able < wanted:
-        raise InputError(
-            f"trainer.nnodes={wanted} machines with trainer.n_gpus_per_node={each} GPUs each are wanted, and the Ray cluster "
-            f"has {found}: start more (ray start; --num-gpus=N where profile=cpu counts logical ones), or lower the numbers"
-        )
+    left = list(found.values())
+    for key, pool in ({"trainer": config.trainer} | rollout_pools(config)).items():
+        wanted, each = pool.nnodes, pool.n_gpus_per_node
+        left.sort(reverse=True)
+        if sum(number >= each for number in left) < wanted:
+            taken = "" if sum(left) == sum(found.values()) else f", of which {sum(left)} GPUs are left beside the trainer's"
+            raise InputError(
+                f"{key}.nnodes={wanted} machines with {key}.n_gpus_per_node={each} GPUs each are wanted, and the Ray cluster has {found}"
+                f"{taken}: start more (ray start; --num-gpus=N where profile=cpu counts logical ones), or lower the numbers"
+            )
+        left[:wanted] = [number - each for number in left[:wanted]]
 
 
 def _check_queue_is_free() -> None:
@@ -162,8 +173,9 @@ def asks_for_token(address: str) -> bool:
 
 
 def _inputs(config: DictConfig) -> list[str]:
-    paths = [*files_of(config.data.train_files), *files_of(config.data.val_files), config.actor_rollout_ref.model.path]
-    return [path for path in paths if os.path.isabs(path)]
+    named = (config.actor_rollout_ref.model.path, luffy_config(config).teacher.path, config.reward.custom_reward_function.path)
+    paths = [*files_of(config.data.train_files), *files_of(config.data.val_files), *named]
+    return [path for path in paths if path and os.path.isabs(path)]
 
 
 def _look_at_all(nodes: list[str], token: Path, inputs: list[str]) -> dict[str, dict[str, Any]]:
@@ -179,7 +191,7 @@ def _look_at_all(nodes: list[str], token: Path, inputs: list[str]) -> dict[str, 
         raise InputError(f"a machine of the Ray cluster runs no task ({reason}): look at `ray status`, and restart it") from error
 
 
-def _look() -> Callable[..., dict[str, Any]]:
+def _look(key: str = loggers.WANDB_KEY) -> Callable[..., dict[str, Any]]:
     def look(token: str, inputs: list[str]) -> dict[str, Any]:
         """Nested, so that Ray sends its code: the project may be missing where it runs."""
         import sys
@@ -195,6 +207,7 @@ def _look() -> Callable[..., dict[str, Any]]:
             "verl": version,
             "extension": getattr(sys.modules.get(PLUGIN), "LOADED", False),
             "run folder": Path(token).exists(),
+            "wandb key": bool(os.environ.get(key)),
             "inputs": {  # sizes of the files at each path, by name
                 path: {str(file.relative_to(path)): file.stat().st_size for file in [Path(path), *Path(path).glob("*")] if file.is_file()}
                 for path in inputs

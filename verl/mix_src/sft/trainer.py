@@ -33,8 +33,10 @@ from verl.mix_src.run.checkpoints import ASIDE, keep_newest, unpickling_numbers_
 from verl.mix_src.run.failure import SKIPPED, BadNumbers
 from verl.mix_src.run.folder import RunFiles, go_on_with_metrics
 from verl.mix_src.run.stalls import begin
+from verl.mix_src.upstream import METRICS_FILE
 
 PROBABILITY = "off_policy/probability"  # as reinforcement learning logs it
+SLOWEST_S = 36000  # a rank waits for another, as veRL's own command lets it: while the first one writes a whole checkpoint
 
 
 class DemonstrationTrainer(SFTTrainer):
@@ -137,9 +139,10 @@ def measured_sft_loss(model_output: dict[str, Any], data: TensorDict, dp_group: 
 def train(config: DictConfig) -> None:
     """Train in this process, as one rank of the process group that the environment describes."""
     config.data.val_files = None  # held-out problems are answered by generation, not scored by a loss
+    os.environ.setdefault(METRICS_FILE, str(RunFiles.of(config).metrics.resolve()))  # started by hand, on several nodes
     go_on_with_metrics()
     get_torch_device().set_device(int(os.environ["LOCAL_RANK"]))  # torchrun shows all devices to every rank, Ray one to each
-    initialize_global_process_group_ray()
+    initialize_global_process_group_ray(timeout_second=SLOWEST_S)
     try:
         DemonstrationTrainer(config).fit()
     finally:

@@ -19,15 +19,17 @@ Check = Callable[[DictConfig], Iterable[str] | None]
 
 RL_CONFIG: tuple[Check, ...] = (
     settings.guidance, settings.method, settings.store, settings.stages, settings.engines, settings.worker_extension, settings.batches,
-    settings.rollout_correction, settings.reward, settings.upstream, settings.separate_async, loggers.names_as_text,
+    settings.sequence_parallel, settings.rollout_correction, settings.reward, settings.upstream, settings.separate_async, loggers.names_as_text,
     loggers.secrets_in,
 )  # fmt: skip
 RL_MACHINE: tuple[Check, ...] = (
     inputs.train_files, inputs.val_files, inputs.model, inputs.teacher, inputs.lengths, machine.gpus, machine.attention,
     machine.resources, machine.folder, machine.own_cluster, machine.joined_cluster, loggers.missing,
 )  # fmt: skip
-SFT_CONFIG: tuple[Check, ...] = (settings.sft_batches, settings.sft_checkpoints, loggers.names_as_text)
-SFT_MACHINE: tuple[Check, ...] = (machine.gpus, inputs.sft_files, inputs.model, inputs.sft_traces, inputs.lengths, loggers.missing)
+SFT_CONFIG: tuple[Check, ...] = (settings.sft_batches, settings.sft_checkpoints, settings.sequence_parallel, loggers.names_as_text)
+SFT_MACHINE: tuple[Check, ...] = (
+    machine.gpus, machine.attention, inputs.sft_files, inputs.model, inputs.sft_traces, inputs.lengths, loggers.missing,
+)  # fmt: skip
 
 
 def problems(checks: Iterable[Check], config: DictConfig) -> Iterator[str]:

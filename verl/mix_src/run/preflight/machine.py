@@ -25,7 +25,7 @@ from luffy.errors import InputError
 from luffy.evaluation.gpus import visible_gpus
 from luffy.models import find_model
 from verl.mix_src import upstream
-from verl.mix_src.config import is_rl
+from verl.mix_src.config import FLASH_ATTENTION, attention_of, is_apart, is_rl
 from verl.mix_src.run.folder import folder_of_its_own
 from verl.mix_src.run.nodes import joins_a_cluster
 
@@ -51,7 +51,7 @@ def gpus(config: DictConfig) -> Iterator[str]:
     if config.trainer.device == "cpu" or (is_rl(config) and joins_a_cluster()):
         return
     wanted, found = config.trainer.n_gpus_per_node, torch.cuda.device_count()
-    if is_rl(config) and config.trainer.v1.trainer_mode == "separate_async":
+    if is_apart(config):
         wanted += config.actor_rollout_ref.rollout.nnodes * config.actor_rollout_ref.rollout.n_gpus_per_node
     if wanted > found:
         join = "join a Ray cluster (RAY_ADDRESS), " if is_rl(config) else ""
@@ -59,16 +59,12 @@ def gpus(config: DictConfig) -> Iterator[str]:
 
 
 def attention(config: DictConfig) -> Iterator[str]:
-    asked = config.actor_rollout_ref.model.override_config.get("attn_implementation", "flash_attention_2")
-    if config.trainer.device == "cpu" or asked != "flash_attention_2":
+    if config.trainer.device == "cpu" or attention_of(config) != FLASH_ATTENTION:
         return
     try:
         importlib.import_module("flash_attn")
     except (ImportError, OSError) as error:  # OSError: built for another CUDA or torch
-        yield (
-            f"flash-attn, which veRL asks for, cannot be imported ({str(error).splitlines()[0]}): install it, or set "
-            "+actor_rollout_ref.model.override_config.attn_implementation=sdpa actor_rollout_ref.model.use_fused_kernels=true"
-        )
+        yield (f"flash-attn, which veRL asks for, cannot be imported ({str(error).splitlines()[0]}): install it, or set attention=sdpa")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,14 +166,22 @@ def folder(config: DictConfig) -> None:
 def own_cluster(config: DictConfig) -> Iterator[str]:
     if joins_a_cluster():
         return
-    note = Path(upstream.RAY_ADDRESS_FILE)
-    if note.is_file() and _answers(address := note.read_text().strip()):
+    if (address := noted_cluster()) and _answers(address):
         yield f"a Ray session runs at {address} already: end it (ray stop), or join it (RAY_ADDRESS={address})"
     for key, value in config.ray_kwargs.get("ray_init", {}).items():
         if key.endswith("port") and value and _answers(f"127.0.0.1:{value}"):
             yield f"port {value} (ray_kwargs.ray_init.{key}) is taken: end what uses it or choose another"
     if config.trainer.nnodes > 1:
         yield (f"trainer.nnodes={config.trainer.nnodes} needs a Ray cluster of that many nodes: start it (ray start) and set RAY_ADDRESS")
+
+
+def noted_cluster() -> str | None:
+    """The address of a Ray cluster that this user has started by hand here; those of others are no concern of a run."""
+    note = Path(os.environ.get("RAY_TMPDIR", "/tmp"), upstream.RAY_ADDRESS_FILE)
+    try:
+        return note.read_text().strip() if note.stat().st_uid == os.getuid() else None
+    except OSError:
+        return None
 
 
 def joined_cluster(config: DictConfig) -> Iterator[str]:

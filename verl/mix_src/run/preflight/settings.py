@@ -15,11 +15,15 @@ from verl.utils.import_utils import load_class_from_fqn
 from luffy.errors import InputError
 from luffy.rewards import load_reward
 from luffy.schedules import is_on
-from verl.mix_src.config import luffy_config
+from verl.mix_src.config import FLASH_ATTENTION, attention_of, is_apart, luffy_config, rollout_pools
 from verl.mix_src.upstream import BACKEND_PACKAGES
 
 WORKER_EXTENSIONS = ("verl.mix_src.rl.weight_sync.MixWorkerExtension", "verl.mix_src.rl.weight_sync.CpuWorkerExtension")
 EACH_EPOCH = "after_each_epoch"
+ULYSSES = [  # by which sequences are cut over ranks; a size of veRL's older key is copied to the newer one
+    f"{part}.ulysses_sequence_parallel_size"
+    for part in ("engine", *(f"actor_rollout_ref.{each}{below}" for each in ("actor", "ref") for below in ("", ".fsdp_config")))
+]
 
 
 def guidance(config: DictConfig) -> Iterator[str]:
@@ -153,12 +157,22 @@ def engines(config: DictConfig) -> Iterator[str]:
         yield f"actor_rollout_ref.actor.strategy={actor.strategy}: this extension is tested with fsdp2 (and takes fsdp)"
     if rollout.name != "vllm":
         yield f"actor_rollout_ref.rollout.name={rollout.name}: demonstrations are brought in by way of vLLM's server; set vllm"
-    gpus, replica = config.trainer.nnodes * config.trainer.n_gpus_per_node, rollout.tensor_model_parallel_size
-    replica *= rollout.data_parallel_size * rollout.pipeline_model_parallel_size
-    if gpus % replica:
-        yield (
-            f"{gpus} GPUs (trainer.nnodes x trainer.n_gpus_per_node) cannot be cut into replicas of {replica} "
-            "(actor_rollout_ref.rollout.tensor_model_parallel_size x data_ x pipeline_): change one of them"
+    replica = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    for key, pool in rollout_pools(config).items():
+        if (gpus := pool.nnodes * pool.n_gpus_per_node) % replica:
+            yield (
+                f"{gpus} GPUs ({key}.nnodes x {key}.n_gpus_per_node) cannot be cut into replicas of {replica} "
+                "(actor_rollout_ref.rollout.tensor_model_parallel_size x data_ x pipeline_): change one of them"
+            )
+
+
+def sequence_parallel(config: DictConfig) -> Iterator[str]:
+    """veRL lets the ranks of a sequence exchange what they hold in flash-attn alone; others would see their own part, in silence."""
+    attention = attention_of(config)
+    above = {key: size for key in ULYSSES if (size := OmegaConf.select(config, key)) and size > 1}
+    if attention != FLASH_ATTENTION:
+        yield from (
+            f"{key}={size} needs flash-attn, and attn_implementation is {attention}: install it, or set 1" for key, size in above.items()
         )
 
 
@@ -200,7 +214,7 @@ def reward(config: DictConfig) -> None:
 
 
 def separate_async(config: DictConfig) -> Iterator[str]:
-    if config.trainer.v1.trainer_mode == "separate_async" and (missing := list(_separate_async_lacks(config))):
+    if is_apart(config) and (missing := list(_separate_async_lacks(config))):
         yield f"mode=separate_async cannot run here: {'; '.join(missing)}"
 
 
@@ -233,8 +247,8 @@ def sft_batches(config: DictConfig) -> Iterator[str]:
     batch, micro = data.train_batch_size, data.micro_batch_size_per_gpu
     if config.trainer.nnodes != 1:
         yield (
-            f"trainer.nnodes={config.trainer.nnodes}: this command starts one node; on several, run torchrun "
-            "-m verl.mix_src.sft.trainer CONFIG.yaml on each"
+            f"trainer.nnodes={config.trainer.nnodes}: this command starts one node; on several, write the config by this command with "
+            "--cfg job --resolve > CONFIG.yaml, and run torchrun -m verl.mix_src.sft.trainer CONFIG.yaml on each"
         )
     if batch % ranks:
         yield f"data.train_batch_size={batch} must be a multiple of trainer.n_gpus_per_node={ranks}"
