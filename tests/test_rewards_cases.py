@@ -57,6 +57,16 @@ def test_the_short_way_leads_where_the_rules_lead() -> None:
     assert [text for text in short if normalised(text) != notation._with_all_rules(text)] == []
 
 
+def test_what_was_graded_before_does_not_matter() -> None:
+    """A decimal of many digits stands for what it is the rounding of, in its own answer alone."""
+    exact = [("1", r"1-\frac{1}{2^{100}}"), ("1.0000001", "1"), (r"\frac{2^{1005}-7}{2^{1006}}", r"\frac12"), ("100000+10^{-2}", "100000")]
+    with Grader(workers=1, time_limit_s=30) as grader:
+        for decimal in ("1.00000", "0.500000", "100000.0"):
+            grader.submit(rf"\boxed{{{decimal}}}", "2").result()
+        assert [grader.submit(rf"\boxed{{{answer}}}", gold).result().reason for answer, gold in exact] == [Reason.WRONG] * 4
+        assert grader.submit(r"\boxed{0.3333333}", r"\frac13").result().correct
+
+
 def test_grade_alone_says_the_same_as_a_batch() -> None:
     verdict = grade(r"so \boxed{\frac{2}{4}}", "0.5")
     assert (verdict.correct, verdict.reason, verdict.answer) == (True, Reason.CORRECT, r"\frac{2}{4}")

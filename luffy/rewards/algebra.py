@@ -15,7 +15,7 @@ from sympy import Basic, Eq, MatrixBase, Rational, S, Set, pi
 from sympy.core.relational import Relational
 
 from luffy.rewards.equality import FAMILY, replace_equality, same_family, same_solutions, solutions
-from luffy.rewards.mends import mend_libraries
+from luffy.rewards.mends import mend_libraries, precisions
 from luffy.rewards.quantity import Unit, same_time
 from luffy.rewards.reading import CONGRUENT, UNNAMED, Reading, as_meant, read, scaled
 from luffy.rewards.settle import BOXED, PROSE, READABLE
@@ -71,6 +71,11 @@ def compare(form: str, answer: str, golds: list[str]) -> tuple[Reason, str | Non
 
 def same_answer(gold: Reading, answer: Reading) -> bool:
     """Whether an answer says what the gold answer says."""
+    with precisions(gold.precisions, answer.precisions):
+        return _same_answer(gold, answer)
+
+
+def _same_answer(gold: Reading, answer: Reading) -> bool:
     if gold.text == answer.text and any(character.isalnum() for character in gold.text):
         return True
     if gold.words is not None or answer.words is not None:
@@ -135,11 +140,10 @@ def _searched(text: str) -> Reading | None:
     """What Math-Verify finds in prose, where it is told which numbers are in scientific notation."""
     text = re.sub(r"\\(?:approx|simeq|sim)(?![a-z])\s*", " ", re.sub(r"(?<=[\w})])\s*\\(?:approx|simeq)(?![a-z])", " =", text))
     text = _SCIENTIFIC.sub(_in_dollars, text)
-    found = parse(text, parsing_timeout=None)
-    if not found:
-        return None
-    value = next((as_meant(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
-    return Reading(str(found[-1]), value)
+    with precisions() as written:
+        found = parse(text, parsing_timeout=None)
+        value = next((as_meant(each) for each in found if isinstance(each, (Basic, MatrixBase))), None)
+    return Reading(str(found[-1]), value, precisions=written) if found else None
 
 
 def _in_dollars(number: re.Match[str]) -> str:

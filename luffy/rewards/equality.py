@@ -7,27 +7,55 @@ exact, and by their written precision or a relative tolerance where not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import math_verify.grader as library
 from latex2sympy2_extended.logic import And
-from sympy import Basic, Expr, Function, I, MatrixBase, MatrixExpr, Mod, Poly, PolynomialError, Rational, S, Symbol, Tuple
+from sympy import (
+    Basic,
+    ComplexRootOf,
+    Expr,
+    Function,
+    I,
+    MatrixBase,
+    MatrixExpr,
+    Max,
+    Min,
+    Mod,
+    NumberSymbol,
+    Poly,
+    PolynomialError,
+    Pow,
+    Rational,
+    S,
+    Symbol,
+    Tuple,
+)  # fmt: skip
 from sympy import FiniteSet as PlainFiniteSet
+from sympy.concrete.expr_with_limits import ExprWithLimits
 from sympy.core.function import AppliedUndef, expand
-from sympy.core.numbers import nan, oo, zoo
+from sympy.core.numbers import ImaginaryUnit, nan, oo, zoo
 from sympy.core.relational import Eq, GreaterThan, Ne, Relational, StrictGreaterThan, StrictLessThan
-from sympy.functions import ceiling, factorial2, floor
-from sympy.polys import together
+from sympy.functions import Abs, ceiling, exp, factorial2, floor, im, log, re, sign
+from sympy.functions.elementary.hyperbolic import HyperbolicFunction, InverseHyperbolicFunction
+from sympy.functions.elementary.trigonometric import InverseTrigonometricFunction, TrigonometricFunction
+from sympy.polys import cancel, together
 from sympy.sets import Complement, Intersection, Set, Union
-from sympy.simplify import simplify
+from sympy.simplify import fraction, simplify
 from sympy.solvers import solve
 
 from luffy.rewards.mends import half_unit
 
-_DIGITS, _CLOSE = 50, Rational(1, 10**30)
-_MORE_DIGITS, _CLOSER = 400, Rational(1, 10**300)
-_SAMPLE_DIGITS, _SAMPLE_CLOSE = 60, Rational(1, 10**40)
-_SAMPLES: tuple[tuple[Rational, ...], ...] = tuple(
+_DIGITS, _CLOSE = 60, Rational(1, 10**40)
+_MORE_DIGITS, _MOST_DIGITS, _LOST_DIGITS = 400, 4000, 100
+"""Digits that tell apart what is alike in the first 60: 2^2024 and 2^2024 + √2 differ behind the 609th. Functions that take seconds
+for thousands of digits (gamma, roots by number, integrals) get fewer. By so many digits a value may be less precise than asked for."""
+_QUICK = (
+    TrigonometricFunction, InverseTrigonometricFunction, HyperbolicFunction, InverseHyperbolicFunction, exp, log, Abs, floor, ceiling, Mod,
+    Min, Max, re, im, sign,
+)  # fmt: skip
+Samples = tuple[tuple[Rational, ...], ...]
+_SAMPLES: Samples = tuple(
     tuple(map(Rational, sample.split()))
     for sample in (
         "3 5 7 11 13 17 19 23",
@@ -40,6 +68,8 @@ _SAMPLES: tuple[tuple[Rational, ...], ...] = tuple(
 )
 """Values of the symbols, in alphabetical order, where two expressions are compared: on both sides of 0 and of 1, whole and not."""
 _WHOLE_SAMPLES = (_SAMPLES[0], _SAMPLES[4])
+_LOOKED_AT_CLOSELY = 3
+"""Samples at which values that agree are compared in thousands of digits."""
 _MANY_SAMPLES = tuple(tuple(map(Rational, (first, first + 3, first + 4, first + 11))) for first in range(1, 50))
 """For functions with steps."""
 _MATCHED = 64
@@ -93,8 +123,17 @@ def _same_number(one: Expr, other: Expr) -> bool:
         return True
     if not _close(*values, _CLOSE) and all(abs(value) > _CLOSE for value in values):
         return False
-    values = one.evalf(_MORE_DIGITS), other.evalf(_MORE_DIGITS)
-    return _close(*values, _CLOSER) or bool(simplify(one - other).is_zero)
+    digits = _many_digits(one, other)
+    return _close(one.evalf(digits), other.evalf(digits), _tolerance(digits)) or bool(simplify(one - other).is_zero)
+
+
+def _many_digits(*expressions: Expr) -> int:
+    quick = all(isinstance(call, _QUICK) for each in expressions for call in each.atoms(Function))
+    return _MOST_DIGITS if quick and not any(each.has(ComplexRootOf, ExprWithLimits) for each in expressions) else _MORE_DIGITS
+
+
+def _tolerance(digits: int) -> Rational:
+    return Rational(1, 10 ** (digits - _LOST_DIGITS))
 
 
 def _rounds_to(written: Expr, value: Expr) -> bool:
@@ -110,19 +149,42 @@ def _close(one: Expr, other: Expr, tolerance: Rational) -> bool:
 
 def _same_expression(one: Expr, other: Expr) -> bool:
     one, other = _named_functions(one, other)
-    agreeing, real = 0, not one.has(I) and not other.has(I)
     samples = _WHOLE_SAMPLES if one.has(factorial2) or other.has(factorial2) else _SAMPLES
-    samples += _MANY_SAMPLES if one.has(floor, ceiling, Mod) or other.has(floor, ceiling, Mod) else ()
-    for mine, its in _sampled(one, other, samples=samples):
-        if mine is None or its is None or (real and not (mine.is_real and its.is_real)):
-            continue
-        if not _close(mine, its, _SAMPLE_CLOSE):
-            return False
-        agreeing += 1
-    if agreeing > 1:
-        return True
+    samples += _MANY_SAMPLES if any(each.has(floor, ceiling, Mod) or _turns_sign(each) for each in (one, other)) else ()
+    agreeing = _agreeing(one, other, samples, _DIGITS, _CLOSE)
+    if agreeing is None:
+        return False
+    if len(agreeing) > 1:
+        digits = _many_digits(one, other)
+        return _exact(one, other) or _agreeing(one, other, agreeing[:_LOOKED_AT_CLOSELY], digits, _tolerance(digits)) is not None
     difference = simplify(one - other)
     return bool(difference.is_zero) or bool(expand(difference) == 0)
+
+
+def _exact(*expressions: Expr) -> bool:
+    """Whether the values at samples are fractions."""
+    powers = set().union(*(each.atoms(Pow) for each in expressions))
+    return all(power.exp.is_Integer for power in powers) and not any(
+        each.atoms(Function, NumberSymbol, ImaginaryUnit) for each in expressions
+    )
+
+
+def _turns_sign(expression: Expr) -> bool:
+    """Whether a negative number has a power that is not known, as (-1)^(n(n-1)/2), which is real at few of the other samples."""
+    return any(each.base.is_negative and each.exp.free_symbols for each in expression.atoms(Pow))
+
+
+def _agreeing(one: Expr, other: Expr, samples: Samples, digits: int, tolerance: Rational) -> Samples | None:
+    """The samples where both have one value; None where at any they have not."""
+    found, real = [], not one.has(I) and not other.has(I)
+    for sample in samples:
+        mine, its = _at(sample, one, other, digits=digits)
+        if mine is None or its is None or (real and not (mine.is_real and its.is_real)):
+            continue
+        if not _close(mine, its, tolerance):
+            return None
+        found.append(sample)
+    return tuple(found)
 
 
 def _named_functions(*expressions: Expr) -> list[Expr]:
@@ -130,18 +192,17 @@ def _named_functions(*expressions: Expr) -> list[Expr]:
     return [each.xreplace({call: Symbol(str(call), real=True) for call in each.atoms(AppliedUndef)}) for each in expressions]
 
 
-def _sampled(*expressions: Expr, samples: tuple[tuple[Rational, ...], ...] = _SAMPLES) -> Iterator[list[Expr | None]]:
-    """The expressions' values at each sample; None where one has none."""
+def _at(sample: tuple[Rational, ...], *expressions: Expr, digits: int) -> list[Expr | None]:
+    """The expressions' values at a sample; None where one has none."""
     symbols = sorted(set().union(*(each.free_symbols for each in expressions)), key=str)
-    for sample in samples:
-        values = {symbol: sample[place % len(sample)] + place // len(sample) for place, symbol in enumerate(symbols)}
-        yield [_number_at(each, values) for each in expressions]
+    values = {symbol: sample[place % len(sample)] + place // len(sample) for place, symbol in enumerate(symbols)}
+    return [_number_at(each, values, digits) for each in expressions]
 
 
-def _number_at(expression: Expr, values: dict[Symbol, Rational]) -> Expr | None:
+def _number_at(expression: Expr, values: dict[Symbol, Rational], digits: int) -> Expr | None:
     try:
         found = expression.subs(values).doit()
-        found = found if found.is_Rational else found.evalf(_SAMPLE_DIGITS)
+        found = found if found.is_Rational else found.evalf(digits)
     except (ArithmeticError, ValueError, TypeError, NotImplementedError, RecursionError):
         return None
     return found if found.is_number and found.is_finite else None
@@ -189,30 +250,44 @@ def _same_equation(gold: Relational, answer: Relational) -> bool:
     elif isinstance(name, Symbol) and isinstance(call, AppliedUndef):  # y for f(x)
         if name not in gold.rhs.free_symbols | answer.rhs.free_symbols | call.free_symbols:
             return same_value(gold.rhs, answer.rhs)
-    zeros = _named_functions(gold.lhs - gold.rhs, answer.lhs - answer.rhs)
+    zeros = _named_functions((gold.lhs - gold.rhs).doit(), (answer.lhs - answer.rhs).doit())
     if zeros[0].free_symbols != zeros[1].free_symbols or not zeros[0].free_symbols:
         return False
     if _constant_factor(*zeros) is not None:
         return True
-    numerators = [together(each).as_numer_denom()[0] for each in zeros]
+    numerators = [_numerator(each) for each in zeros]
     if _constant_factor(*numerators) is not None:
         return all(each.free_symbols for each in map(expand, numerators))
     return _same_roots(*numerators)
 
 
+def _numerator(expression: Expr) -> Expr:
+    """What is zero where an expression is: without the factors that it divides by, too, as it has no value there."""
+    numerator, denominator = together(expression).as_numer_denom()
+    return fraction(cancel(expression))[0] if denominator.free_symbols else numerator
+
+
 def _constant_factor(one: Expr, other: Expr) -> Expr | None:
     """The number, not zero, that one is of the other at every sample; None where there is none."""
     one, other = _named_functions(one, other)
+    factor, digits = _factor_at(_SAMPLES, one, other, _DIGITS, _CLOSE), _many_digits(one, other)
+    if factor is None or _exact(one, other):
+        return factor
+    return _factor_at(_SAMPLES[:_LOOKED_AT_CLOSELY], one, other, digits, _tolerance(digits))
+
+
+def _factor_at(samples: Samples, one: Expr, other: Expr, digits: int, tolerance: Rational) -> Expr | None:
     factor, agreeing = None, 0
-    for mine, its in _sampled(one, other):
+    for sample in samples:
+        mine, its = _at(sample, one, other, digits=digits)
         if mine is None or its is None:
             continue
-        zero = [each == 0 or not each.is_Rational and abs(each) < _SAMPLE_CLOSE for each in (mine, its)]
+        zero = [each == 0 or not each.is_Rational and abs(each) < tolerance for each in (mine, its)]
         if any(zero):
             if not all(zero):
                 return None
             continue
-        if factor is not None and not _close(mine / its, factor, _SAMPLE_CLOSE):
+        if factor is not None and not _close(mine / its, factor, tolerance):
             return None
         factor, agreeing = mine / its, agreeing + 1
     return factor if agreeing > 1 else None

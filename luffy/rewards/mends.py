@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import math_verify.parser
@@ -22,9 +24,10 @@ _INTEGER = re.compile(r"[0-9]+")
 _DECIMAL = re.compile(r"(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _ROUNDED_DIGITS = 6
 """Fewest significant digits of a decimal that stands for the number that it is the rounding of."""
-_HALF_UNITS: dict[Rational, Rational] = {}
-"""Half a unit in the last place of each decimal of at least ``_ROUNDED_DIGITS`` digits that was read."""
-_KEPT = 4096
+Precisions = dict[Rational, Rational]
+"""Half a unit in the last place of each decimal of at least ``_ROUNDED_DIGITS`` digits, by its size."""
+_precisions: Precisions = {}
+"""Those of what is read or compared now: another answer's 1.00000 does not make this one's 1 a rounded number."""
 
 
 def mend_libraries() -> None:
@@ -113,26 +116,35 @@ _BINARY: dict[type[ast.operator], tuple[Any, Any]] = {
 # Decimals ---------------------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def precisions(*known: Precisions) -> Iterator[Precisions]:
+    """The precisions of one answer or one comparison: those that are known, and what the body reads."""
+    global _precisions
+    outside, _precisions = _precisions, {size: half for each in known for size, half in each.items()}
+    try:
+        yield _precisions
+    finally:
+        _precisions = outside
+
+
 def _read_decimal(self: _Latex2Sympy, text: str) -> Rational:
     """In place of the library's reader of numbers: exactly, and with the precision that a decimal was written with."""
     text = text.replace(",", "")
     value = Rational(text)
     whole, point, decimals = text.partition(".")
     if point and len((whole + decimals).strip("-").lstrip("0")) >= _ROUNDED_DIGITS:
-        if len(_HALF_UNITS) >= _KEPT:
-            _HALF_UNITS.clear()
-        _HALF_UNITS[abs(value)] = Rational(1, 2 * 10 ** len(decimals))
+        _precisions[abs(value)] = Rational(1, 2 * 10 ** len(decimals))
     return value
 
 
 def half_unit(value: Basic) -> Rational | None:
     """Half a unit in the last place of a number that was written as a decimal; None for others, and for ones of few digits."""
-    return _HALF_UNITS.get(abs(value)) if value.is_Rational else None
+    return _precisions.get(abs(value)) if value.is_Rational else None
 
 
 def scaled_number(value: Expr, factor: Rational) -> Expr:
     """A value times a number, as precise as it was written."""
     half = half_unit(value)
     if half is not None:
-        _HALF_UNITS[abs(value * factor)] = half * abs(factor)
+        _precisions[abs(value * factor)] = half * abs(factor)
     return value * factor

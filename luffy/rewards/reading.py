@@ -7,7 +7,7 @@ processes only; nothing here limits time or memory.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
@@ -20,7 +20,7 @@ from sympy.core.relational import Relational
 from sympy.sets import Intersection, Interval, Range, Set, Union
 
 from luffy.rewards.equality import FAMILY, same_value, solutions
-from luffy.rewards.mends import scaled_number
+from luffy.rewards.mends import Precisions, precisions, scaled_number
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
 from luffy.rewards.rules import applied, rules
 
@@ -39,6 +39,7 @@ class Reading:
         unit: of a quantity.
         clock: minutes and half of the day, of a time of day.
         based: digits and base, of a number that names its base.
+        precisions: of its decimals.
     """
 
     text: str
@@ -47,6 +48,7 @@ class Reading:
     unit: Unit | None = None
     clock: tuple[int, str] | None = None
     based: tuple[str, int] | None = None
+    precisions: Precisions = field(default_factory=dict, compare=False)
 
     @property
     def understood(self) -> bool:
@@ -60,6 +62,11 @@ _RELATION = re.compile(r"[=<>,;]|\\[lgn]eq?(?![a-z])|\\begin")
 @lru_cache(maxsize=2048)
 def read(text: str) -> Reading:
     """What an answer in the notation of ``normalised`` says; without value and words where the text as a whole is neither."""
+    with precisions() as found:
+        return replace(_read(text), precisions=found)
+
+
+def _read(text: str) -> Reading:
     text = _UNIT_AS_FUNCTION.sub(r"\\text{\1}", text)
     bare = bare_text(text)
     if based := based_number(text):
@@ -179,7 +186,24 @@ _WORD, _NAMED = re.compile(r"(?<![\\A-Za-z])[a-z]{3,}"), re.compile(r"\\(?:begin
 _POWER = re.compile(
     r"(?<![A-Za-z\\_])([a-df-zA-DF-Z]|\\(?:pi|theta|omega|alpha|beta|lambda|mu|sigma|rho|phi))\^(\{[0-9]+\}|[0-9])(?![0-9]*\s*(?:\\left\s*)?\()"
 )
+_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z](?![A-Za-z])")
+_COMMON = ("\\text{gcd}", "\\text{lcm}")
+
+
+def _common(found: re.Match[str]) -> str:
+    """``\\gcd`` and ``\\lcm`` as functions that nobody computes where a letter is among their arguments: of letters the library takes 1."""
+    depth, text = 0, found.string[found.end() :]
+    for place, sign in enumerate(text):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0 and sign == ")":
+            return rf"\text{{{next(filter(None, found.groups()))}}}" if _LETTER.search(text[:place]) else found[0]
+    return found[0]
+
+
 _FOR_THE_LIBRARY = rules(
+    (r"(?:\\operatorname\s*\{(gcd|lcm)\}|\\mathrm\s*\{(gcd|lcm)\}|\\?(?<![A-Za-z{])(gcd|lcm))(?=\s*(?:\\left\s*)?\()", _common),
+    # T as a power is a number's name, but after a matrix: the library leaves every ^T out of numbers, as if they were matrices
+    (r"(?<!matrix\})\s*\^\s*(?:T|\{\s*(?:T|\\top|\\intercal)\s*\}|\\(?:top|intercal)(?![A-Za-z]))", r"^{1 T}"),
     (r"^(?:\\approx|\\simeq|=|\\therefore)\s*", ""),
     (r"(?<![A-Za-z\\])(?:np|numpy|math)\.(?=\\?[a-z])", ""),
     (r"(?<![A-Za-z\\])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s*[({\\])", r"\\\1"),
@@ -245,6 +269,7 @@ def as_meant(value: object) -> Basic | MatrixBase | None:
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(Derivative)}
     known |= {each: factorial2(*each.args) for each in value.atoms(AppliedUndef) if each.func.__name__ == "f_{twofold}"}
     known |= {each: Symbol(str(each), real=True) for each in value.atoms(AppliedUndef) if not each.free_symbols and each not in known}
+    known |= {each: each.func(*sorted(each.args, key=str)) for each in value.atoms(AppliedUndef) if each.func.__name__ in _COMMON}
     known = {old: new for old, new in known.items() if value.has(old)}
     if known:
         value = And(*(_renamed(part, known) for part in value._unsorted_args)) if isinstance(value, And) else _renamed(value, known)
@@ -289,8 +314,11 @@ def _congruence(text: str) -> Basic | None:
     return CONGRUENT(lefts.pop(), Tuple(*sorted(rests, key=str)), max(moduli)) if len(lefts) == 1 else None
 
 
-def _condition(text: str) -> Eq | None:
-    """What ``x < 1 \\text{ or } 2 < x \\leq 3`` says of its letter: that it is in a set; None for what is no such condition."""
+def _condition(text: str) -> Eq | Symbol | None:
+    """What ``x < 1 \\text{ or } 2 < x \\leq 3`` says of its letter: that it is in a set; None for what is no such condition.
+
+    One that never holds is a name that equals itself alone, for the reason of :func:`_closed`.
+    """
     letters, alternatives = set(), []
     for alternative in _OR.split(text):
         parts = _AND.split(alternative)
@@ -300,13 +328,14 @@ def _condition(text: str) -> Eq | None:
         if len(found) != len(parts) or len(letters) != 1:
             return None
         alternatives.append(Intersection(*(values for _, values in found)))
-    return Eq(letters.pop(), Union(*alternatives), evaluate=False)
+    held = Union(*alternatives)
+    return Symbol(f"never {text}") if held.is_empty else Eq(letters.pop(), held, evaluate=False)
 
 
 def _built_set(letter: str, domain: str | None, condition: str) -> Set | None:
     """The set of all letters that a condition on that letter alone is true of."""
     found = _condition(condition)
-    if found is None or found.lhs != Symbol(letter, real=True):
+    if not isinstance(found, Eq) or found.lhs != Symbol(letter, real=True):
         return None
     kind = next(sign for sign in domain or "R" if sign in _DOMAINS)
     result = found.rhs if kind == "R" else _DOMAINS[kind].intersect(found.rhs)
