@@ -5,7 +5,7 @@
 # make bench: every benchmark's short form on this machine's CPU, into docs/performance.md (under 20 minutes).
 # make lock: both lock files anew.
 # make doctor: would a run start here?
-# make soak: faults injected into whole runs, hours (SOAK_STEPS=300 SOAK_EVERY=20).
+# make soak: faults injected into whole runs, an hour and more (SOAK_STEPS=300 SOAK_EVERY=20).
 .PHONY: setup checks quick test rehearsal golden lock soak doctor bench
 
 # A GPU node's .venv holds the GPU set: the tests get an environment of their own beside it.

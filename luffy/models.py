@@ -64,7 +64,7 @@ def find_model(name: str) -> ModelFiles:
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        advice = "give a folder with config.json and weights, or owner/name of the Hugging Face Hub"
+        advice = "give a folder with config.json and weights (data/prepare_model.py makes one), or owner/name of the Hugging Face Hub"
         if looks_local(name):
             raise InputError(f"model '{name}': no such folder; {advice}")
         folder = fetch_model(name, patterns=DOWNLOAD, advice=advice)

@@ -18,6 +18,7 @@ from luffy.errors import InputError
 from luffy.metric_names import MEANING, finish
 from luffy.objective import MixedPolicyLoss, ObjectiveConfig, mixed_policy_loss
 from luffy.objective.kl import kl_estimate
+from luffy.objective.parts import One
 from luffy.objective.shaping import Identity, Log, PDivP, Pow, PPlusLog, Sqrt
 
 NAN = float("nan")
@@ -190,6 +191,13 @@ def test_rl_with_sft_loss():
     torch.testing.assert_close(gradient, matrix([-1, -1, 0], [0.5, 0.125, 0.25]), rtol=1e-13, atol=0)
 
 
+def test_a_demonstration_outside_the_policy_stream_is_averaged_over_its_own_tokens():
+    """Of row 0 no token is in the policy stream, so its two tokens are its length; the one row of the stream is the number of rows."""
+    result, gradient = run(aggregation="sequence_mean", policy_tokens="on_policy", sft_coefficient=1.0)
+    assert result.loss.item() == pytest.approx(0.875 / 3 + (-math.log(0.4) - math.log(0.1)) / 2, abs=1e-14)
+    torch.testing.assert_close(gradient, matrix([-0.5, -0.5, 0], [0.5 / 3, 0.125 / 3, 0.25 / 3]), rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize(("aggregation", "entropy_term"), [("constant", 2.5), ("token_mean", 0.5),
                                                            ("sequence_mean", (0.5 / 2 + 2 / 3) / 2)])  # fmt: skip
 def test_entropy_bonus_is_aggregated_like_the_policy_term(aggregation, entropy_term):
@@ -274,6 +282,7 @@ def test_mistakes_are_named():
         ({"dual_clip": 1.0}, "dual_clip is 1.0; it must be a number above 1"),
         ({"off_policy_min_clip": 0.5, "off_policy_max_clip": 0.1}, "off_policy_min_clip is 0.5, above"),
         ({"max_probability": 1.5}, "max_probability is 1.5"),
+        ({"on_policy_shaping": PDivP(), "on_policy_denominator": One()}, "on_policy_shaping is .*set on_policy_denominator.name=old"),
         ({"aggregation": "token-mean"}, "aggregation is 'token-mean'; it must be one of constant"),
         ({"constant_length": 0}, "constant_length is 0; it must be an integer above 0"),
         ({"constant_length": 8192.0}, "constant_length is 8192.0; it must be an integer"),

@@ -134,7 +134,9 @@ def require_parquet(path: Path) -> None:
     """Raise InputError where a file is not there or is no parquet file."""
     if not path.is_file() or path.suffix.lower() != ".parquet":
         fault = "is no parquet file" if path.exists() else "does not exist"
-        raise InputError(f"{path} {fault}; make one with data/prepare_train.py (of held-out problems: data/prepare_eval.py --source)")
+        raise InputError(
+            f"{path} {fault}; make one with data/prepare_train.py (held-out problems: data/prepare_eval.py; outputs/tiny: the scripts make it)"
+        )
 
 
 class _Checker:

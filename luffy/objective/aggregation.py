@@ -168,7 +168,10 @@ class Aggregator:
             return values.sum(dim=-1).sum() / self.constant_length  # rows first: veRL's order, so the same bits
         if self.aggregation == "token_mean":
             return values.sum() / _at_least_one(self.totals.tokens_of(self.policy))
-        lengths = self.mask(self.policy).sum(dim=-1).clamp(min=1)
+        lengths = self.mask(self.policy).sum(dim=-1)
+        if self.policy != EVERYTHING:  # a row without tokens of the policy stream: by all of its own
+            lengths = torch.where(lengths > 0, lengths, self.response_mask.sum(dim=-1))
+        lengths = lengths.clamp(min=1)
         rows = self.totals.sequences if self.policy == EVERYTHING else self.totals.rows_of(self.policy)
         return (values.sum(dim=-1) / lengths).sum() / _at_least_one(rows)
 

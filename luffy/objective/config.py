@@ -165,6 +165,10 @@ class ObjectiveConfig:
             least is None or most is None or least <= most,
             f"{_WHERE}.off_policy_min_clip is {least}, above off_policy_max_clip {most}; exchange them",
         )
+        require(
+            not self.on_policy_shaping.reads_old_log_prob or isinstance(self.on_policy_denominator, Old),
+            f"{_WHERE}.on_policy_shaping is f(π)/f(π_old), whose ratio is π/π_old; set on_policy_denominator.name=old",
+        )
         for name in _COEFFICIENTS:
             require_within(getattr(self, name), 0.0, math.inf, f"{_WHERE}.{name}")
         require_within(self.imitation_share, 0.0, 1.0, f"{_WHERE}.imitation_share")

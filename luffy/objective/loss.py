@@ -16,7 +16,7 @@ ratios, advantages and token weights w: luffy/objective/parts.py). The loss is a
     sft       the off-policy tokens                   -log π
     distill   every token, or those of some rows      an estimate of KL(π ‖ π_T), π_T the teacher's probability
     kl        every token, or the on-policy ones      an estimate of KL(π ‖ π_ref); another one of KL(π ‖ π_old)
-    entropy   every token                             -H, with coefficient α
+    entropy   every token, or the on-policy ones      -H, with coefficient α
 
 and N_s is the same for all streams unless a stream has a divisor of its own:
 

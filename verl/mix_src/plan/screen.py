@@ -101,4 +101,6 @@ def summary(config: DictConfig) -> str | None:
     except InputError:
         return None
     phase, size = max(((phase, sum(parts.values())) for phase, parts in plan.phases().items()), key=lambda each: each[1])
-    return f"{phase} about {size / GIB:.1f} of {plan.device.memory / GIB:.1f} GiB of {plan.device.name}; all parts: python -m verl.mix_src.plan"
+    fits = "" if size <= plan.device.memory else ", which DOES NOT FIT"
+    there = f"{plan.device.memory / GIB:.1f} GiB of {plan.device.name}{fits}"
+    return f"{phase} about {size / GIB:.1f} of {there}; all parts: python -m verl.mix_src.plan"
