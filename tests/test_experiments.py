@@ -172,7 +172,7 @@ def test_script_names_an_experiment(script: Path):
     named = re.findall(r'run\.sh"? (\w+)', text)
     assert named == [] if script.name == "train_sft.sh" else set(named) <= set(EXPERIMENTS) and len(named) == 1
     assert "main_sft" in text or named
-    assert len(text.splitlines()) <= 15
+    assert len(text.splitlines()) <= 20
 
 
 def test_title_and_paper_are_those_of_the_readmes_table():
@@ -193,7 +193,7 @@ def test_every_experiment_has_a_script():
 
 def test_a_method_is_trained_by_its_name():
     done = subprocess.run(["bash", "exp_scripts/train_method.sh", "hpd"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.startswith("error: there is no method 'hpd'; choose one of ") and " hpt " in done.stderr
+    assert done.returncode == 2 and done.stderr.startswith("error: there is no method 'hpd'; choose one of ") and " hpt " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ _LEADS = tuple(
         rf"{_SUBJECT}{_MARKUP}(?:{_COPULA}|[-=]>|[:=]|-(?=\s))(?:{_MARKUP}[:,]?\s{{0,3}}{_ADVERB}\b[\s,:]{{0,3}}){{0,4}}{_MARKUP}:?(?:\s?not\s\(?[A-Z]\)?,?\sbut(?:\srather)?\s)?",
         r"(?<![A-Za-z])ans\.\s|(?<![^\n])(?:####\s|correct:\s)",
         rf"{_SUBJECT}[\s}}*_`:#]{{0,8}}\n",
-        r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?",
+        r"(?:答案|答(?=\s?:)|正确(?:答案|选项)|应选|应该选|故选|因此选|所以选|选择?|選択肢|答え|正解|정답|답)(?:是|为|為|应为|应该是|即|は|은|는|:|=|\s){0,4}(?:选项|選項)?"
+        r"(?:不(?:是|选|应选)\s?\(?[A-Z]\)?\s?,?\s?(?:而|应该?)(?:是|选))?",
         r"(?<!\w)(?:ответ|đáp án|cevap|yanıt|odpowiedź|antwoord|svar|jawaban|उत्तर|respuesta|réponse|reponse|antwort|lösung|resposta|risposta|الجواب|الإجابة)"
         r"(?:\s(?:corr?e(?:cta|cte|tta|ta)|finale?|final))?\s?(?::|=|-|est|es|ist|é|è)(?!\w)(?:\s(?:la|die|das|el)\b)?",
         r"<answer>",
@@ -243,6 +244,7 @@ _SUPPOSED = re.compile(
     r"n't\s[^.\n]{0,20})(?:(?:the|your|its|our|this|my)\s+)?(?:\w+\s+)?|\bother\s+|\bwrong\s+|\bincorrect\s+)$",
     re.IGNORECASE,
 )
+_TURN = re.compile(r"\b(?:so(?! that| far)|but|thus|therefore|hence)\b", re.IGNORECASE)
 _BEFORE_CHARS = 64
 
 _VALUE_CHARS = 300
@@ -263,8 +265,14 @@ def leads(text: str) -> Iterator[tuple[int, int]]:
     """Start and end of each lead to an answer, in no certain order, but of those supposed or denied ("if the answer is ...")."""
     for lead in _LEADS:
         for found in lead.finditer(text):
-            if not _SUPPOSED.search(text[max(0, found.start() - _BEFORE_CHARS) : found.start()]):
+            if not supposed(text, found.start()):
                 yield found.span()
+
+
+def supposed(text: str, place: int) -> bool:
+    """Whether the clause before a place supposes or denies what follows; "it is not 2, so" does not."""
+    before = text[max(0, place - _BEFORE_CHARS) : place]
+    return bool(_SUPPOSED.search(_TURN.split(before)[-1]))
 
 
 def stated_value(text: str) -> str | None:

@@ -1,14 +1,16 @@
 """The letter that a response to a multiple-choice question settles on.
 
-The last clear statement counts: a box that holds a label, "the answer is (C)", "option C is correct", a line that is a label. A
-formula or a word that begins with a letter is no label, and two letters are not one.
+The last clear statement counts: a box that holds a label, "the answer is (C)"; without one "option C is correct", or a line that is a
+label. A formula or a word that begins with a letter is no label, and two letters are not one.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from luffy.rewards.answer import last_box, leads
+from luffy.rewards.answer import last_box, leads, supposed
 from luffy.rewards.characters import plain_characters
 
 READ_CHARS = 50_000
@@ -31,22 +33,48 @@ _LABEL = re.compile(
     r"(?P<closed>[})\]>$*_`\"']*)"
 )
 _NO_LABEL = re.compile(r"[\s*_]{0,8}(?:both|either|neither|none|all|any)\b", re.IGNORECASE)
-_ANOTHER = re.compile(
-    r"\s?\([A-Z]\)|[\s.*_$]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?(?:\s(?:possibly|maybe|perhaps|also|even|both)\b)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
-    r"[A-Z][\s})\]$*_`]{0,8}(?=$|[.,;:/&+!<\n]|and\b|or\b|are\b|both\b|和|或)"
+_ANOTHER = tuple(
+    re.compile(
+        rf" ?\({label}\)"
+        r"|[\s.*_$(]{0,8}(?:[,/&+;]|\b(?:and|or|und|et|ou|y|o)\b|和|或|与|及)(?:\s*(?:and|or)\b)?"
+        r"(?:,?\s(?:possibly|maybe|perhaps|also|even|both)\b,?)?[\s{(\[$*_`]{0,8}(?:(?:option|choice|answer)\s+)?[({\[$*]{0,4}"
+        rf"{label}[\s}})\]$*_`]{{0,8}}(?=$|[.,;:/&+!<\n]|(?:and|or|are|both|maybe|perhaps|possibly|too|as well)\b|和|或)"
+        rf"|(?:[.:)] ?{label}){{{least},}}[.:)]? ?(?=$|[\n<])"
+    )
+    for label, least in (("[A-Z]", 1), (r"[A-Ja-j](?!\.[eg])", 1), ("[1-9][0-9]?", 2))
 )
+"""What makes several labels of one: behind a capital, a small letter, a digit. "2. 5" is an option with its text."""
+_PRODUCT = r"\s*\$?(?:[A-Za-z]|[b-df-hj-np-tv-xz][B-DF-HJ-NP-TV-XZb-df-hj-np-tv-xz]{1,3})(?![A-Za-z])(?!\s+[A-Za-z]{2})"
+_WORDS = r"(?=\s\{?(?:(?=[A-Za-z]*[AEIOUYaeiouy])[A-Za-z]{3}|[A-Za-z]{3,}\s+[A-Za-z]{2}))(?![^\n]{0,200}[=^_+\\])"
+"""Behind a dash: the letters of a formula (E - mgh), and text that is certainly none."""
 _ENDED = re.compile(
-    r"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,(?!\d)|。|\s+(?:-+|--)?\s*(?:[($-]|-)|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b",
+    rf"(?=\s?[^\x00-\x7f])|\s?(?:$|\n|<)|[.;!:](?=\W|$)|,(?!\d)|。|\s+(?:[($]|-+(?!-|{_PRODUCT}))"
+    r"|\s+(?:because|since|as|due|given|which|so|but|not|rather|instead|for|by|where|based|here|and|again)\b",
     re.IGNORECASE,
 )
-_BOX_ENDED = re.compile(r"\.?\s*$|[.:]\s*(?=\S)(?!\w\s*[=:])|\s+-+\s+\{?(?=[A-Za-z]{3})")
+_ONLY_IF = re.compile(r"\s(?:if|unless)\b")
+_BOX_ENDED = re.compile(rf"\.?\s*$|[.:]\s*(?=\S)(?!\w\s*[=:])|\s+-+{_WORDS}")
+_RATIO = re.compile(r":\S|[.:]\s*[a-z]\s*(?:[.:/]|$)")  # behind a small letter
 _IN_BOX = re.compile(r"(?:^|[\s{])[(\[]([A-Z])[)\]]\s*[}\s]*$")
 _RIGHT = re.compile(
-    r"(?:(?<![\w\\'-])(?:option|choice|answer|letter)\s+|^|(?<=[\s*_(]))[*_({\[$]{0,4}([A-Z])[*_)}\]$]{0,4}(?:\s\([^()\n]{0,80}\))?,?\s+"
+    r"(?P<named>(?<![\w\\'-])(?i:option|choice|answer|letter)\s+[*_({\[$]{0,4}|(?<![^\s*_])[*_{$]{0,4}[(\[][*_{$]{0,4})?"
+    r"(?<![A-Za-z0-9\\'^-])(?P<letter>[A-Z])[*_)}\]$]{0,4}(?:\s\([^()\n]{0,80}\))?,?\s+"
     r"(?:is|must be|would be|should be|has to be)\s+(?:(?:therefore|thus|hence|clearly|indeed|definitely|most likely|likely|obviously)\s+)?"
-    r"(?:the\s+)?(?:only\s+|most\s+|single\s+)?(?:correct|right|best|appropriate|accurate|likely|plausible|suitable|answer)\b"
-    r"(?!\s+(?:that|about|in|to|but|if|only|when|regarding|as far|unless))"
+    r"(?P<the>the\s+)?(?:only\s+|most\s+|single\s+)?"
+    r"(?:(?P<right>correct|right|answer)|best|appropriate|accurate|likely|plausible|suitable)\b"
+    r"(?!\s+(?:that|about|in|to|too|but|if|only|when|regarding|as far|as well|unless|enough|under|at|with|until|provided|except)\b)"
+    r"(?!\s+for(?! th(?:is|e|ese)\b))"
+    r"(?<!right(?=-|\s(?:of|out|next|above|below|after|before|side|hand|away|there|by|angle|triangle)\b))"
+    r"(?P<ended>(?=\s?(?:[^\w\s]|$|\n)|\s(?:because|since|as|given|here|among|and|of|so|due)\b))?"
 )
+_BEGINS = re.compile(
+    r"(?:^|[\n.!?:;,]|[\w)]\s-+|\b(?:so|thus|hence|therefore|then|only)"
+    r"|(?:\b(?:I|we)(?:'d)?\s+(?:\w+\s+)?(?:think|believe|say|see|find|know)"
+    r"|\b(?:conclud\w+|means?|shows?|follows|impl(?:y|ies)|confirms?|confident|sure|clear|indicates?|suggests?))(?: that)?)[\s*_#>-]{0,9}$",
+    re.IGNORECASE,
+)
+"""What a bare letter that is said to be right stands behind: "hepatitis B is most likely" says nothing about an option."""
+_SHARED = re.compile(r"\b[A-Z][)\]*_}$]{0,4}(?:\s?[,/&]|\s(?:and|or|nor)\b)\s?(?:(?:and|or|the)\s)?[*_({\[$]{0,4}$")
 _PICKED = re.compile(
     r"(?:\b(?:I|we)(?:'d|'ll|'m)?|\blet(?:'s| us)|(?:^|(?<=\n)|(?<=\. ))(?=(?:choose|select|pick)\b))(?:\s+(?:would|will|should|can|must|am|have to|therefore|thus|then))*\s?"
     r"\b(?:pick|picking|choose|choosing|select|selecting|go(?:ing)? with|go(?:ing)? for|settle on|answer|opt for|think|believe|say|guess)\s+(?:with\s+|it is\s+|it's\s+)?"
@@ -59,8 +87,46 @@ _PICKED = re.compile(
 _BARE_LINE = re.compile(
     r"[-\s#>*_({\[$`\"']{0,9}(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?[*_({\[$`]{0,9}([A-Za-z]|[1-9])[*_)}\]$`.\"']*\s*"
 )
-_LABELLED_LINE = re.compile(r"[\s#*_({\[$`]{0,9}([A-Za-z])(?:[.:)\]]|\*\*|\s-+(?=\s[A-Za-z]{3}))[*_]*\s+\S.*", re.DOTALL)
-_OTHER_LABELS = re.compile(r"\n[\s*_({\[]{0,9}[A-Ja-j][.:)]")
+_LABELLED_LINE = re.compile(rf"[\s#*_({{\[$`]{{0,9}}([A-Za-z])(?:[.:)\]]|\*\*|\s-+{_WORDS})[*_}}$]*\s+\S.*", re.DOTALL)
+_VERB = r"(?!\s*(?:is|are|was|isn't|and|or|would|has|does|cannot|can't)\b)"
+_OTHER_LABEL = re.compile(
+    r"\n[\s*_({\[]{0,9}(?P<below>[A-Ja-j])[.:)]"
+    rf"|[\s,;][*_({{\[$]{{0,4}}(?P<later>[A-Ja-j])(?:[}}$*_]{{0,4}}[:)\]]{_VERB}|(?<=[,;] [A-Ja-j])\.\s)"
+    r"|\s(?P<next>[A-Ja-j])\.(?=\s+\S)"
+)
+_REMARK = re.compile(r"\b(?:because|since|unlike|while|whereas|rather than|not(?=\s[(*]{0,3}[A-Z]\b))\b[^\n]*")
+
+_CLAUSE = re.compile(r"[.!?;][\"')*_]{0,4}\s|\n|\b(?:so(?! that)|but|thus|therefore|hence|however|yet)\b,?", re.IGNORECASE)
+_CLAUSE_CHARS = 120
+_PASSING = re.compile(
+    r"(?:\b(?:initial|original|previous|earlier|tempting|naive|intuitive|distractor|second-best|next-best|common|popular|alternative)\s+"
+    r"|\b(?:initially|originally|previously|at first(?: glance| sight| look)?),?\s+(?:\w+\s+){0,3}"
+    r"|(?:\b(?:thought|believed|guessed|suspected|assumed)"
+    r"|\b(?:tempt(?:ing|ed)|wrong|incorrect|mistake|mistaken|error|misleading|premature|easy|absurd|false)\s+to\s+\w+"
+    r"|\b(?:might|may|could)\s+(?:\w+ly\s+)?(?:think|say|believe|guess|assume|expect|conclude|argue))\s+(?:that\s+)?(?:\w+\s+){0,2}"
+    r"|\b(?:while|although|though|whereas|even if|unlike)\s+(?:the\s+)?"
+    r"|(?:不(?:能|应该?|会|可以?|要|该)?|别|勿|没有?|误|错|(?:若|如果|假如|要是|假设)[^,.\n]{0,4}))[*_({\[$\s]{0,4}$",
+    re.IGNORECASE,
+)
+_IF = re.compile(r"\b(?:if|unless|suppos(?:e|ing)|imagin(?:e|ing)|whether)\b|^\W*(?:had|were)\b|\bwithout\b(?! loss)", re.IGNORECASE)
+_CASE = re.compile(rf"{_IF.pattern}|^\W*(?:assum(?:e|ing)|for an?|in an?(?! nutshell| word)|otherwise|under)\b", re.IGNORECASE)
+_WOULD = re.compile(r"\b(?:would|could|might|may)\s+(?:be|have)\b")
+_CORRECTED = re.compile(
+    r"\bwait\b(?=\s?[,.:;!-])|(?:^|[\n.!?] ?)(?:wait|actually|oops|correction|no(?=[,.:!]))\b"
+    r"|\b(?:on second thought|scratch that|changed? my mind|my mistake|I was wrong|I (?:am|was) mistaken|let me correct|sorry|apologi\w+"
+    r"|made an? (?:\w+ )?(?:mistake|error)|that(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct))"
+    r"|re-?(?:consider|check|evaluat|examin|comput|calculat|visit)\w*|redo|double[- ]check\w*)\b",
+    re.IGNORECASE,
+)
+"""What a later mention of another option has to stand behind, to count against an answer that was given."""
+
+
+class _Statement(NamedTuple):
+    """A label where it stands, or the text with several; final where it is given as the answer, not in passing."""
+
+    place: int
+    label: str
+    final: bool = True
 
 
 def choice_answer(text: str) -> str | None:
@@ -69,11 +135,11 @@ def choice_answer(text: str) -> str | None:
     """
     text = _plain(text[-READ_CHARS:])
     box = last_box(text)
-    stated = [*_stated(text), *((found.start(1), found[1]) for found in _RIGHT.finditer(text))]
+    stated = _statements(text)
     if box and (label := _box_label(box[1])):
-        stated.append((box[0], label))
+        stated.append(_Statement(box[0], label))
     if stated:
-        return max(stated)[1]
+        return _settled(text, stated).label
     return box[1] if box else _line_label(text.strip())
 
 
@@ -91,10 +157,54 @@ def _plain(text: str) -> str:
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
-def _stated(text: str) -> list[tuple[int, str]]:
-    """Where a label stands behind what leads up to one, and the label, or the text with several of them."""
-    places = [place for _, place in leads(text)] + [lead.end() for lead in _PICKED.finditer(text)]
-    return [found for place in places if (found := _label_at(text, place))]
+def _settled(text: str, stated: list[_Statement]) -> _Statement:
+    """The last statement that is given as the answer, or one made in passing if there is none, or if it corrects the answer."""
+    answer = max((found for found in stated if found.final), default=None)
+    last = max(stated)
+    if answer is None or answer == last:
+        return last
+    return last if _CORRECTED.search(text, answer.place, last.place) else answer
+
+
+def _statements(text: str) -> list[_Statement]:
+    """The statements of a label, but of those supposed, denied or taken back where they are made."""
+    found = [_led_to(text, start, end) for start, end in leads(text)]
+    found += [_mentioned(text, lead.start(), _label_at(text, lead.end())) for lead in _PICKED.finditer(text)]
+    found += [_mentioned(text, said.start(), (said.start("letter"), said["letter"])) for said in _said_right(text)]
+    return [statement for statement in found if statement]
+
+
+def _led_to(text: str, start: int, end: int) -> _Statement | None:
+    label = _label_at(text, end)
+    clause = _clause(text, start)
+    if not label or _PASSING.search(clause):
+        return None
+    unreal, case = _WOULD.search(text, start, end), _CASE.search(clause)
+    return None if unreal and case else _Statement(*label, final=not (unreal or case))
+
+
+def _mentioned(text: str, start: int, label: tuple[int, str] | None) -> _Statement | None:
+    clause = _clause(text, start)
+    if not label or supposed(clause, len(clause)) or _PASSING.search(clause) or _IF.search(clause):
+        return None
+    unreal = _WOULD.search(text, start, label[0] + 40)
+    return None if unreal and _CASE.search(clause) else _Statement(*label, final=False)
+
+
+def _said_right(text: str) -> Iterator[re.Match[str]]:
+    """Where one option is said to be right."""
+    for said in _RIGHT.finditer(text):
+        before = text[max(0, said.start() - _CLAUSE_CHARS) : said.start()]
+        clear = said["named"] or _BEGINS.search(before) and (said["right"] or said["the"] or said["ended"] is not None)
+        if clear and not _SHARED.search(before):
+            yield said
+
+
+def _clause(text: str, place: int) -> str:
+    """What stands before a place in its clause; nothing where one begins there ("so it must be")."""
+    if _CLAUSE.match(text, place):
+        return ""
+    return _CLAUSE.split(text[max(0, place - _CLAUSE_CHARS) : place])[-1]
 
 
 def _label_at(text: str, place: int) -> tuple[int, str] | None:
@@ -104,9 +214,10 @@ def _label_at(text: str, place: int) -> tuple[int, str] | None:
     if not label:
         return None
     letter, closed, start, end = label["letter"], label["closed"], label.start("letter"), label.end()
-    another = _ANOTHER.match(text, end, end + 60)
-    if another and letter.isupper():
+    if another := _several(letter).match(text, end, min(len(text), end + 60)):
         return start, text[start : another.end()]
+    if _listed(text, label) or _ONLY_IF.match(text, end):
+        return None
     ended = _ENDED.match(text, end)
     clear: object
     if letter.isupper():
@@ -118,15 +229,43 @@ def _label_at(text: str, place: int) -> tuple[int, str] | None:
     return (start, letter.upper()) if clear else None
 
 
+def _several(letter: str) -> re.Pattern[str]:
+    """What follows a label where others belong to it."""
+    return _ANOTHER[2 if letter.isdigit() else 0 if letter.isupper() else 1]
+
+
+def _listed(text: str, label: re.Match[str]) -> bool:
+    """Whether the next options follow in the same manner ("A: 5, B: 6"), so that a label only begins a list of all."""
+    start, end = label.start("letter"), label.end()
+    mark = text[end - 1] if label["closed"][-1:] == ")" else text[end : end + 1]
+    if mark not in (".", ":", ")") or "(" in label["opened"]:
+        return False
+    own_line = not text[text.rfind("\n", 0, start) + 1 : start].strip(" *_#>")
+    rest = _REMARK.sub("", text[end : end + 300] if own_line else text[end : end + 300].partition("\n")[0])
+    following = [chr(ord(text[start]) + step) + mark for step in ((1, 2) if mark == "." else (1,))]
+    return all(re.search(rf"[\s,;]\**{re.escape(option)}{_VERB}", rest) for option in following)
+
+
+def _beside_others(letter: str, rest: str) -> bool:
+    """Whether later options follow a label; an option's text can name earlier ones ("(D) both (A) and (B)")."""
+    letter = letter.upper()
+    others = [found.groupdict() for found in _OTHER_LABEL.finditer(_REMARK.sub("", rest))]
+    return any(
+        other["below"] or (other["later"] or "").upper() > letter or (other["next"] or "").upper() == chr(ord(letter) + 1)
+        for other in others
+    )
+
+
 def _box_label(content: str) -> str | None:
     """The label of a box, or the text with several; None where it holds something else."""
     content = re.sub(r"\\(?:[bB]oxed|fbox)(?![A-Za-z])", "", content).strip()  # a box in a box
     label = _LABEL.match(content)
     if label:
         letter, opened, closed, rest = label["letter"], label["opened"], label["closed"], content[label.end() :]
-        if letter.isupper() and _ANOTHER.match(rest):
+        if _several(letter).match(rest) or _beside_others(letter, rest):
             return content
-        if _BOX_ENDED.match(rest) and not (letter.isdigit() and re.match(r"[.:]\s*\d", rest)):
+        formula = letter.isdigit() and re.match(r"[.:]\s*\d", rest) or letter.islower() and _RATIO.match(rest)
+        if _BOX_ENDED.match(rest) and not formula:
             return letter.upper()
         bracketed = re.search(r"[)\]*]", closed) and re.search(r"[(\[*]", opened)
         braced = opened == "{" and closed == "}" and re.match(r"\s[\d$]", rest)
@@ -134,7 +273,8 @@ def _box_label(content: str) -> str | None:
             return letter
     if bracketed := _IN_BOX.search(content):
         return bracketed[1]
-    return max(_stated(content), default=(0, None))[1]
+    inside = _statements(content)
+    return _settled(content, inside).label if inside else None
 
 
 def _line_label(text: str) -> str | None:
@@ -144,4 +284,6 @@ def _line_label(text: str) -> str | None:
     if last and len(labels) == 1 and (last[1].isupper() or last[1].isdigit() or "\n" not in text):
         return last[1].upper()
     first = _LABELLED_LINE.fullmatch(text[:2000])
-    return first[1].upper() if first and not _OTHER_LABELS.search(text) else None
+    if not first:
+        return None
+    return None if _beside_others(first[1], text[first.end(1) :]) else first[1].upper()
