@@ -19,10 +19,11 @@ from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 from sympy.sets import Intersection, Interval, Range, Set, Union
 
-from luffy.rewards.equality import FAMILY, same_value, solutions
+from luffy.rewards.equality import FAMILY, solutions
 from luffy.rewards.mends import Precisions, precisions, scaled_number
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
 from luffy.rewards.rules import applied, rules
+from luffy.rewards.values import same_value
 
 _NORMALISATION = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
