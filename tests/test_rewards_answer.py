@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luffy.rewards import Reason, grade, kind_for
+from luffy.rewards import Grader, Reason, grade, kind_for
 from luffy.rewards.answer import after_thought, as_text, boxed_answer
 from luffy.rewards.choice import choice_answer, choice_label
+from luffy.rewards.settle import says_otherwise
 
 PIECES = st.sampled_from(
     ["\\boxed{", "\\fbox{", "{", "}", "\\{", "\\}", "\\", "3", " and ", ", ", "$", "box", "</think>", "\n", "word " * 9]
@@ -225,3 +227,146 @@ def test_the_verifier_does_not_know_the_miniature() -> None:
 def test_exact_kind() -> None:
     assert grade("<think>hm</think> yes \n", "yes", kind="exact").correct
     assert grade("<think>hm</think> yes!", "yes", kind="exact").reason is Reason.WRONG
+
+
+# What is said around a number ---------------------------------------------------------------------------------------------------
+
+
+def judged(rows: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The rows (response, gold) that are right."""
+    with Grader(workers=1, time_limit_s=30) as grader:
+        return [row for row, verdict in zip(rows, grader.grade_batch(rows), strict=True) if verdict.correct]
+
+
+def in_boxes(answers: list[str], gold: str) -> list[tuple[str, str]]:
+    return [(rf"\boxed{{{answer}}}", gold) for answer in answers]
+
+
+DENIED_IN_A_BOX = [
+    r"\text{x is not equal to } 7", r"\text{greater than or equal to } 7", r"\text{It is false that the value is } 7", r"\text{not: } 7",
+    r"\text{Wrong value} = 7", r"\text{Wrong answer: } 7", r"\text{not the answer} = 7", r"\text{anything but: } 7", r"\text{at most: } 7",
+    r"\text{The value is never equal to } 7", r"\text{The value isn't equal to } 7", r"\text{more than: } 7", r"\text{if n is } 7",
+    r"\text{For n} = 7", r"\text{No value is } 7", r"\text{x is not equal to } 7 \text{ cm}", "The value that it cannot be is 7",
+    r"\text{fails for } n = 7", r"\text{except } x=7", r"\text{undefined at } x=7", r"\text{true unless } n=7", r"\text{holds for } x = 7",
+    r"n = 7 \text{ fails}", r"\text{Undefined value} = 7 \text{ cm}",
+]  # fmt: skip
+STATED_IN_A_BOX = [
+    r"\text{The answer is } 7", r"\text{Total cost} = 7", r"x = 7 \text{ cm}", r"\text{area} = 7", r"\text{The area of ABC is } 7",
+    r"\text{The probability of at least one head is } 7", r"\text{The sum of the numbers greater than 1 is } 7", r"x \text{ equals } 7",
+    r"\text{The least value is } 7", r"\text{Number of solutions: } 7", r"\text{let } x = 7", r"\text{Area of the smaller circle} = 7",
+]  # fmt: skip
+
+
+def test_words_before_a_number_that_deny_it() -> None:
+    assert judged(in_boxes(DENIED_IN_A_BOX, "7")) == []
+    assert judged(in_boxes(STATED_IN_A_BOX, "7")) == in_boxes(STATED_IN_A_BOX, "7")
+
+
+OTHER_NUMBERS = (
+    "squared; cubed; factorial; tenths; hundredths; thousandths; halves; thirds; sixths; eighths; sixteenths; quarters; millionths; quadrillion; "
+    "lakh; crore; lakh rupees; million dollars; thousand miles; gross; score; per mille; times ten; divided by two; and a quarter; point two; "
+    "inverse; reciprocal; repeating; impossible; fails; (wrong); incorrect; excluded; nope; anything; k; th root; to the power of; and counting"
+).split("; ")  # fmt: skip
+COUNTED = (
+    "apples; ways; times; people; solutions; square units; squared units; two-digit numbers; wrong answers; points; ways to choose them; "
+    "degrees of freedom; roots; false alarms; miles per hour; children; M; dB; MPa; Apples; th term"
+).split("; ")  # fmt: skip
+
+
+def test_words_behind_a_number_that_make_another_one_of_it() -> None:
+    others = [rf"5\text{{ {words}}}" for words in OTHER_NUMBERS] + [r"5\text{ times } x", r"5\text{ to the power of } n", "5 squared", "5‰"]
+    assert judged(in_boxes(others, "5")) == []
+    assert judged(in_boxes([r"7\text{th root}", r"7^{\text{th}}\text{ root}", r"7^{\text{th}}\text{ power}"], "7")) == []
+    assert judged(in_boxes([r"\$5k", r"\$5\text{k}", r"\$5K", r"\$5M", r"\$5\text{ bn}"], r"\$5")) == []
+    counted = in_boxes([rf"5\text{{ {words}}}" for words in COUNTED], "5")
+    assert judged(counted) == counted
+
+
+def test_words_behind_a_number_as_its_value() -> None:
+    rows = [
+        *in_boxes([r"5\text{ per mille}", "5‰"], "0.005"), *in_boxes([r"5\text{ lakh}"], "500000"), *in_boxes([r"\$5k"], r"\$5{,}000"),
+        *in_boxes([r"\$5M"], r"\$5\text{ million}"), *in_boxes([r"5\text{ squared meters}"], r"5\text{ m}^2"),
+        *in_boxes([r"5\text{ squared units}"], r"5\text{ square units}"),
+    ]  # fmt: skip
+    assert judged(rows) == rows
+    assert judged(in_boxes([r"5\text{ squared units}"], r"5\text{ units}") + in_boxes([r"5\text{ squared meters}"], r"5\text{ m}")) == []
+
+
+def with_units(pairs: str) -> list[tuple[str, str]]:
+    return [
+        row
+        for pair in pairs.split()
+        for one, other in [pair.split("|")]
+        for row in in_boxes([rf"5\text{{ {one}}}"], rf"5\text{{ {other}}}")
+    ]
+
+
+def test_case_of_units() -> None:
+    others = "meV|MeV MeV|meV mPa|MPa mJ|MJ mM|MM mN|MN mW|MW mHz|MHz pF|PF Mg|mg mBq|MBq mSv|MSv MB|mB mWh|MWh mL|ML mA|MA ms|Ms GeV|MeV"
+    same = "KG|kg Kg|kg CM|cm Cm|cm Meters|meters METERS|m Km/h|km/h KM|km KJ|kJ KHz|kHz FT|ft Hours|hours Men|men MBq|MBq KWH|kWh"
+    assert judged(with_units(others)) == []
+    assert judged(with_units(same)) == with_units(same)
+    prefixed = in_boxes([r"5\text{ MeV}"], r"5000\text{ keV}") + in_boxes([r"5000\text{ mJ}"], r"5\text{ J}")
+    assert judged(prefixed) == prefixed
+
+
+SOMETHING_ELSE_OF_7 = [
+    "The answer is not 7.", "The answer isn't 7", "The value cannot be 7", "It is at most 7.", "It is less than 7", "It can be anything but 7.",
+    "Hence x > 7.", "Hence x ≠ 7", "So we get 7!", "So we get 7i", "7x", "so we get log 7", "So we get 7 million", "So we get $7$ million dollars.",
+    "The value lies between 5 and 7.", "answer = not 7", "So 7 is not the answer.", "But 7 does not work.", "We get 7 x.", "We get 7 + x",
+    "We get 7*x", "We get 7^n", "We get x - 7", "We get 7(x+1)", "We get 7_8", "We get 7π", "so it is not\n\n$$7$$", "The answer is not equal to:\n\n$7$",
+    "We see that $7$ is not the answer.", "any number other than 7", "It is not 7. See [3].", r"It is not 7. We are done ($\clubsuit$).",
+    "Suppose that x = 7.", "I doubt that it is 7.", "So the root 7 is extraneous", "The sum exceeds 7.", "It is a multiple of 7.", "It starts at 7:30",
+    "The result is 7 tenths.", "so it isn't, as one may think, 7", "Since x is at most 7", "7 or more", "twice 7", r"so $x \equiv 3 \pmod 7$",
+]  # fmt: skip
+STILL_7 = [
+    "So there are 7 ways.", "Thus the total is 7 dollars.", "= 7.", "we get $7$.", "Hence x = 7.", "It is not 8, but 7.", "So we get 7%",
+    "Since x is not 3, there are 7 ways.", "Since $n$ is not even, there are $7$ ways.", "So there are 7 apples left.", "So there are **7** ways.",
+    "So there are 7 integers that do not divide n.", "the total => 7", "The total is 7cm", "So it takes 7m.", "Hence the number is\n\n$$7$$",
+    "Because 3 > 2, the sum is 7.", "I got 5 first, but that is not right. The total is 7.", "so we get 10 - 3", "So it is 7°", "- 7", "We get a total of 7.",
+    "The answer is 7 (not 8).", "The final answer is 7, not 8.", "None of these fails, so 7", "It cannot be 8; hence 7.", "The answer is 7!",
+    "We need at least 3 of them, so the total is 7.", "There are 7 (seven) of them", "The 7th", "7 people", "Then $x$ cannot be odd, so $x = 7$.",
+]  # fmt: skip
+
+
+def test_prose_that_says_something_else_of_its_last_number() -> None:
+    assert judged([(text, "7") for text in SOMETHING_ELSE_OF_7]) == []
+    assert judged([(text, "7") for text in STILL_7]) == [(text, "7") for text in STILL_7]
+    assert grade("The answer is not 7.", "7").reason is Reason.NO_ANSWER
+
+
+def test_prose_is_searched_in_little_time() -> None:
+    start = time.process_time()
+    for piece in ("$", "7 ", "a-", "not ", "7*", r"\(", "<a", "x + 7 - ", "so 7 is ", "answer 7", "1.", "7^", "(", ", so "):
+        says_otherwise((piece * 1000)[:1000])
+    assert time.process_time() - start < 1.5
+
+
+def test_letters_and_numbers_in_other_spellings() -> None:
+    letters = [
+        (r"\varepsilon_0 A", r"\epsilon_0 A"),
+        (r"\varphi(n)", r"\phi(n)"),
+        (r"m g \ell (1-\cos\vartheta)", r"mgl(1-\cos\theta)"),
+        (r"\frac{\ell}{2}", r"\frac{l}{2}"),
+    ]
+    words = [
+        ("sixteen", "16"),
+        ("twenty-five", "25"),
+        ("one hundred", "100"),
+        ("two hundred and five", "205"),
+        ("one half", "0.5"),
+        ("half", r"\frac12"),
+        ("two thirds", r"\frac23"),
+    ]
+    rows = [row for answer, gold in letters + words for row in in_boxes([answer], gold)]
+    assert judged(rows) == rows
+    wrong = [
+        ("twenty-fifteen", "35"),
+        ("twenty-fifth", "25"),
+        ("one two", "12"),
+        ("not sixteen", "16"),
+        ("two", r"\frac12"),
+        (r"\ell n x", r"\ln x"),
+        (r"\varphi", r"\theta"),
+    ]
+    assert judged([row for answer, gold in wrong for row in in_boxes([answer], gold)]) == []

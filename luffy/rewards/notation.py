@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 
 from luffy.rewards.characters import plain_characters
-from luffy.rewards.rules import LOOKS, NUMBER, NUMBERS, QUANTITY, TRIGONOMETRIC, WORDS, WRAPPERS, applied, rules
+from luffy.rewards.rules import CONDITION, DENIES, LOOKS, NUMBER, NUMBERS, QUANTITY, TRIGONOMETRIC, WORDS, WRAPPERS, applied, rules
 
 READ_CHARS = 4_000
 """Longer text is left as it is; the longest answer that is compared at all has half of that."""
@@ -110,12 +110,18 @@ _PHRASES = rules(
     (r"(?i)(?:negative |minus )infinity", r"-\infty"),
     (r"(?i)(?:the limit )?(?:does not exist|doesn't exist|d\.?n\.?e\.?)", r"\text{does not exist}"),
 )
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_SHARES = {"half": 2, "halve": 2, "quarter": 4} | dict(
+    zip("third fourth fifth sixth seventh eighth ninth tenth".split(), range(3, 11), strict=True)
+)
 _WITHOUT_MATHEMATICS = re.compile(r"(?:\\text\s*\{[^{}]*\}|[^\W\d_]|[\s,;&.'-])+")
 _NAME = re.compile(r"[^\W\d_][^\W\d_.'-]+(?: [^\W\d_.'-]+){0,3}")
 _BETWEEN_NAMES = re.compile(r"\s*(?:,\s*and\b|,\s*or\b|,|;|&|\band\b|\bor\b)\s*")
 _LEAD = re.compile(r"(?!.*\b(?:is|are)\b)[A-Za-z][\w ,'$()\\{}^-]*")
-_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}")
+_PROSE, _DENIES = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{3,}"), re.compile(rf"{DENIES}|^{CONDITION}[^,]*$")
 
 
 def _statement(text: str) -> str:
@@ -124,7 +130,7 @@ def _statement(text: str) -> str:
     if not found:
         lead, found, value = text.rpartition(" are ")
     value = value.strip().rstrip(".").strip()
-    if not found or not value or not _LEAD.fullmatch(lead.strip()) or not _PROSE.search(lead):
+    if not found or not value or not _LEAD.fullmatch(lead.strip()) or not _PROSE.search(lead) or _DENIES.search(lead.strip()):
         return text
     return value if QUANTITY.fullmatch(value) or not _PROSE.search(value) and re.search("[0-9]", value) else text
 
@@ -133,8 +139,8 @@ def _phrase(text: str) -> str:
     """The usual form of an answer in words: of a known phrase its sign, of names a list in alphabetical order."""
     words = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
     words = re.sub(r"\s+", " ", words).strip().rstrip(".").strip()
-    if words.lower() in _NUMBER_WORDS:
-        return str(_NUMBER_WORDS.index(words.lower()))
+    if number := _number(words.lower()):
+        return number
     for phrase, usual in _PHRASES:
         if phrase.fullmatch(words):
             return str(usual)
@@ -144,6 +150,30 @@ def _phrase(text: str) -> str:
     if len(names) > 1 and len(set(names)) == len(names) and all(re.fullmatch("[A-Z]", name) for name in names):
         return "".join(sorted(names))
     return text
+
+
+def _number(words: str) -> str | None:
+    """``twenty-five``, ``one hundred`` and ``two thirds`` in digits; None for other words."""
+    first, *others = re.split(r"[ -]", words)
+    if first == "half" and not others:
+        return r"\frac{1}{2}"
+    count = 1 if first in ("a", "one") else _below_hundred([first])
+    if count and len(others) == 1 and (below := _SHARES.get(others[0].removesuffix("s"))):
+        return rf"\frac{{{count}}}{{{below}}}"
+    if count and count < 10 and others[:1] == ["hundred"]:
+        rest = _below_hundred(others[2:] if others[1:2] == ["and"] else others[1:]) if others[1:] else 0
+        return None if rest is None else str(100 * count + rest)
+    value = _below_hundred([first, *others])
+    return None if value is None else str(value)
+
+
+def _below_hundred(words: list[str]) -> int | None:
+    if len(words) == 1 and words[0] in _NUMBER_WORDS:
+        return _NUMBER_WORDS.index(words[0])
+    if not words or words[0] not in _TENS or len(words) > 2:
+        return None
+    unit = _below_hundred(words[1:]) if words[1:] else 0
+    return None if unit is None or unit > 9 or words[1:] == ["zero"] else 10 * _TENS.index(words[0]) + 20 + unit
 
 
 # Lists ------------------------------------------------------------------------------------------------------------------------

@@ -40,17 +40,38 @@ frequency: Hz hertz 1; kHz 1000; MHz 1000000
 pressure: Pa pascal pascals 1; kPa 1000; atm 101325
 amount: mol moles mole 1
 charge: C coulomb coulombs 1
-number: percent % pct 1/100; hundred 100; thousand 1000; million millions 1000000; billion billions 1000000000; trillion trillions 1000000000000; dozen 12
+number: percent % pct 1/100; hundred 100; thousand 1000; million millions 1000000; billion billions 1000000000; trillion trillions 1000000000000; quadrillion quadrillions 1000000000000000;
+ quintillion quintillions 1000000000000000000; dozen 12; lakh lakhs 100000; crore crores 10000000; permille \u2030 1/1000
 unit: unit units 1
 """
 _COMPOUND: dict[str, Measure] = {"mph": (Fraction(1397, 3125), {"length": 1, "time": -1}), "sqft": (Fraction(381, 1250) ** 2, {"length": 2}),
              "kmh": (Fraction(5, 18), {"length": 1, "time": -1}), "kph": (Fraction(5, 18), {"length": 1, "time": -1}), "rpm": (Fraction(1, 60), {"turn": 1, "time": -1})}  # fmt: skip
-_CHANGES_SENSE = frozenset(
+_SYMBOLS = "m g s A V W J N Pa Hz eV C mol L"
+_PREFIXES = {"p": -12, "n": -9, "\u03bc": -6, "m": -3, "k": 3, "M": 6, "G": 9}
+_IN_ANY_CASE = {name.lower(): name for name in "kg km cm kJ kW kV kN kHz kPa keV Hz ft in yd mi lb oz hr yr".split()}
+"""Symbols that no other case gives another meaning: ``KG`` is kg, but ``mPa`` and ``MPa`` differ."""
+_OF_MONEY = {"k": 1000, "K": 1000, "M": 1000000, "mn": 1000000, "bn": 1000000000, "B": 1000000000}
+_ORDINALS = "third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fifteenth sixteenth twentieth".split()
+_FRACTIONS = [*_ORDINALS, "quarter", *(f"{size}th" for size in "hundred thousand million billion trillion".split())]
+CHANGES_VALUE = frozenset(
+    "half halves double twice hundred thousand million billion trillion quadrillion quintillion dozen lakh crore gross score squared cubed "
+    "factorial inverse reciprocal repeating recurring divided multiplied raised permille".split()
+) | {word for name in _FRACTIONS for word in (name, name + "s")}
+"""Words behind a number that make another number of it."""
+_CHANGES_SENSE = CHANGES_VALUE | frozenset(
     "more less least most than fewer greater smaller above below under over up down north south east west northeast northwest southeast "
-    "southwest left right increase decrease increased decreased gain loss profit not no or except without half double twice negative "
-    "minus plus positive per clockwise counterclockwise anticlockwise before after ago earlier later hundred thousand million "
-    "billion trillion dozen pair pairs but".split()
+    "southwest left right increase decrease increased decreased gain loss profit not no or except without negative "
+    "minus plus positive per clockwise counterclockwise anticlockwise before after ago earlier later pair pairs but never neither nor "
+    "cannot counting unless excluding".split()
 )
+_AS_WORD = frozenset("zero one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty sixty".split())
+"""Numbers that change one before them (``5 point two``), but not in a longer word (``5 two-digit numbers``)."""
+_FIRST = frozenset("to k".split())
+_LAST = frozenset(
+    "wrong incorrect false impossible invalid excluded rejected extraneous undefined fail fails failed nope anything unknown".split()
+)
+"""What denies a number as the last word behind it, while ``5 wrong answers`` are 5."""
+_NTH_ROOT = re.compile(r"\b(?:st|nd|rd|th) (?:root|power)\b")
 _NO_UNIT = frozenset("sin cos tan cot sec csc log ln exp sqrt mod and or if for when where is are".split())
 _IGNORED = frozenset("approximately approx about exactly only total altogether of a an the in each and".split())
 
@@ -68,6 +89,12 @@ def _unit_table() -> dict[str, Measure]:
 
 
 _UNITS = _unit_table()
+_PREFIXED = {
+    prefix + symbol: (_UNITS[symbol][0] * Fraction(10) ** power, _UNITS[symbol][1])
+    for prefix, power in _PREFIXES.items()
+    for symbol in _SYMBOLS.split()
+}
+"""Only where the case is that of the symbol, and only where a unit is certain: ``pm`` can be a time of day."""
 _SHORT = "|".join(
     sorted((re.escape(name) for name in _UNITS if 2 <= len(name) <= 4 and name.isascii() and name.isalpha()), key=len, reverse=True)
 )
@@ -78,7 +105,7 @@ _BETWEEN = rf"\\cdot|\\times|{_POWER}|\}}|[/*.\s()\-,]"
 _INNER = r"(?:[^{}0-9]|\^-?[0-9])*"
 _IN_TEXT = rf"{_TEXT}\{{(?P<first>{_INNER})\}}(?:{_TEXT}\{{{_INNER}\}}|{_BETWEEN}|[A-Za-z](?![A-Za-z]))*"
 _BARE = rf"(?:(?<=[0-9}}])(?:{_SHORT})|(?<=\s)(?:{_SHORT}|sq|cu|[^\W\d_]{{3,}}|[mgshlLJNWVAKC](?=\s*/)))(?![^\W\d_])(?:\s*(?:{_POWER}|[/.]|\\cdot|[^\W\d_]+))*|(?<=[0-9}}])[^\W\d_a-zA-Z]+"
-_SIGNED = r"(?:\\Omega(?![A-Za-z])|\\mu\s*\\text\s*\{\s*[A-Za-z]{1,3}\s*\}|\\?%(?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
+_SIGNED = r"(?:\\Omega(?![A-Za-z])|\\mu\s*\\text\s*\{\s*[A-Za-z]{1,3}\s*\}|\\?[%\u2030](?:\s*\\text\s*\{[^{}0-9]*\})?|\\?\u00b0\s*[CF]?|\^\s*\{?\s*\\circ\s*\}?\s*(?:\\text\{\s*)?[CF]?\s*\}?(?:elsius|ahrenheit)?)"
 _QUANTITY = re.compile(rf"(?P<number>.*?[0-9A-Za-z)}}!\]])\s*(?P<unit>{_IN_TEXT}|{_BARE}|{_SIGNED})", re.DOTALL)
 _UNITS_IN_TEXT = rf"(?:{_TEXT}\{{[^{{}}]*\}}(?:\^\{{?[0-9]\}}?)?\s*){{1,3}}"
 _FRACTION_OF_UNITS = re.compile(rf"\\frac\s*\{{\s*({_UNITS_IN_TEXT})\}}\s*\{{\s*({_UNITS_IN_TEXT})\}}")
@@ -94,8 +121,14 @@ _CLOCK = re.compile(r"([0-9]{1,2})(?:\s*:\s*([0-9]{2}))?\s*(?:\\text\{\s*)?(?:([
 _BASED = re.compile(
     rf"\(?([0-9][0-9A-Z]*)\)?\s*(?:_\s*\{{?\s*\(?(?:{_TEXT}\{{\s*)?([0-9]{{1,2}}|[a-z]+)\s*\}}?\)?\s*\}}?|(?:{_TEXT}\{{)?\s*\(?\s*(?:in )?base\s*\}}?[ -]?([0-9]{{1,2}}|[a-z]+)\s*\)?\s*\}}?)"
 )
-_UNIT_WORD = re.compile(r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|%|/|\^\s*\{?\s*(?P<power>-?[0-9])|[0-9]")
-_POWER_BEFORE, _POWER_BEHIND = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}, {"squared": 2, "cubed": 3}
+_UNIT_WORD = re.compile(
+    r"\u00b0[\s{]*(?:[CF](?:elsius|ahrenheit)?)?|'+|[^\W\d_]+(?:-[^\W\d_]+)*|[%\u2030]|/|\^\s*\{?\s*(?P<power>-?[0-9])|[0-9]"
+)
+_POWER_BEHIND = {"squared": 2, "cubed": 3}
+_POWER_BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3} | _POWER_BEHIND
+_SPELLED_OUT = {"sq": "square", "cu": "cubic"}
+_SIZE_OF_MONEY = re.compile(r"\s*\{?\s*(k|K|M|mn|bn|B)(?![A-Za-z])")
+_MANY = frozenset(name for name, (factor, dimension) in _UNITS.items() if "number" in dimension and factor != Fraction(1, 100))
 _BASES = dict(zip("two three four five six seven eight nine ten eleven twelve".split(), range(2, 13), strict=True)) | {"sixteen": 16}
 
 
@@ -106,18 +139,25 @@ class Unit:
     Attributes:
         factor: of the number, to the base unit of its dimension.
         dimension: (name, power) pairs, sorted; empty for a pure number.
-        label: words that are no known unit, in lower case.
+        label: words that are no known unit, in lower case but for the first letter of a symbol (``MBq``).
+        multiplied: whether a word for a number (million) is part of the factor.
     """
 
     factor: Fraction
     dimension: tuple[tuple[str, int], ...]
     label: str
+    multiplied: bool = False
 
     @property
     def changes_sense(self) -> bool:
         """Whether the number alone would say something else."""
-        multiplies = not self.dimension and self.factor not in (1, Fraction(1, 100))
-        return multiplies or not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label))
+        if self.multiplied or not self.dimension and self.factor not in (1, Fraction(1, 100)):
+            return True
+        words = self.label.split()
+        if not words:
+            return False
+        whole = not _AS_WORD.isdisjoint(words) or words[0] in _FIRST or words[-1] in _LAST
+        return whole or bool(_NTH_ROOT.search(self.label)) or not _CHANGES_SENSE.isdisjoint(re.split(r"[\s-]+", self.label))
 
     def agrees(self, other: Unit) -> bool:
         """Whether both measure the same, so that factors convert one to the other."""
@@ -157,18 +197,23 @@ def parse_unit(text: str, first: Measure | None = None) -> Unit | None:
     """The unit that a text behind a number names (after ``first``, one before the number); None for one that is none."""
     text = re.sub(r"\\mu\s*(?:\\text\s*\{)?\s*", "\u03bc", text)
     text = re.sub(r"\^\s*\{?\s*\\circ\s*\}?|\\?\u00b0|degrees?\s+(?=[CF])", "\u00b0", re.sub(_TEXT, " ", text))
-    text = re.sub(r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent"))
+    text = re.sub(
+        r"\bcent(?:i)?metr", "centimetr", text.replace("\\%", "%").replace("per cent", "percent").replace("per mille", "permille")
+    )
     text = _PRODUCT.sub(" ", text.replace("\\Omega", "\u03a9"))
     if _COMMAND.search(text):
         return None
     factor, dimension = (first[0], dict(first[1])) if first else (Fraction(1), {})
     size, last = factor, next(iter(dimension), "")  # of the unit that a power behind it belongs to
+    if money := _SIZE_OF_MONEY.match(text) if first else None:
+        factor, text = factor * _OF_MONEY[money[1]], text[money.end() :]
     words: list[str] = []
-    sign, before = 1, 1
+    sign, before, waiting = 1, 1, ""
+    multiplied = bool(money)
     for token in _UNIT_WORD.finditer(text):
         word = re.sub(r"[\s{]", "", token[0])[:2] if token[0][0] == "\u00b0" else token[0]
         lower = word.lower()
-        known = _UNITS.get(word) or _UNITS.get(lower if len(word) > 2 else word)
+        known = _known(word)
         behind = int(token["power"]) if token["power"] else _POWER_BEHIND.get(lower, 0) if dimension else 0
         if token["power"] or behind:
             if dimension and before == 1:
@@ -177,25 +222,41 @@ def parse_unit(text: str, first: Measure | None = None) -> Unit | None:
         elif word in ("/", "per"):
             sign = -1
         elif lower in _POWER_BEFORE:
-            before = _POWER_BEFORE[lower]
+            before, waiting = _POWER_BEFORE[lower], _SPELLED_OUT.get(lower, lower)
         elif known and not (words and len(word) == 1):
             size, last = known[0], next(iter(known[1]))
             for name, power in known[1].items():
                 dimension[name] = dimension.get(name, 0) + power * sign * before
             factor *= size ** (sign * before)
             before = 1
+            multiplied = multiplied or lower in _MANY
         elif word.isdigit():
             return None
         elif lower not in _IGNORED:
-            words.append(lower.removesuffix("s") if len(lower) > 3 and lower not in _CHANGES_SENSE else lower)
+            product = len(word) == sign == 1 and words and (words[-1] == "time" or word not in _UNITS)  # 5 times x, but not 5 lm/W
+            words += ["multiplied", word] if product else [_label(word)]
     if not _NO_UNIT.isdisjoint(words):
         return None
     if before != 1:
-        words.append("square" if before == 2 else "cubic")
+        words.append(waiting)
     dimension.pop("number", None)
     if dimension.get("unit") == 1:
         del dimension["unit"]
-    return Unit(factor, tuple(sorted((name, power) for name, power in dimension.items() if power)), " ".join(words))
+    return Unit(factor, tuple(sorted((name, power) for name, power in dimension.items() if power)), " ".join(words), multiplied)
+
+
+def _known(word: str) -> Measure | None:
+    """What a unit measures; words and symbols in any case, but for a symbol that is another one in another case."""
+    lower = word.lower()
+    return _UNITS.get(word) or _PREFIXED.get(word) or _UNITS.get(_IN_ANY_CASE.get(lower, lower if len(word) > 2 else word))
+
+
+def _label(word: str) -> str:
+    """A word that is no known unit, without case and plural; of what may be a symbol with a prefix the case of that stays."""
+    lower = word.lower()
+    if word[0] in "mMpP" and (len(word) == 2 or len(word) == 3 and word[1].isupper()):
+        return word[0] + lower[1:]
+    return lower.removesuffix("s") if len(lower) > 3 and lower not in _CHANGES_SENSE else lower
 
 
 def _compound(text: str) -> tuple[str, Unit] | None:

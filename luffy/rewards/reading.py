@@ -22,7 +22,7 @@ from sympy.sets import Intersection, Interval, Range, Set, Union
 from luffy.rewards.equality import FAMILY, solutions
 from luffy.rewards.mends import Precisions, precisions, scaled_number
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
-from luffy.rewards.rules import applied, rules
+from luffy.rewards.rules import DENIES, applied, rules
 from luffy.rewards.values import same_value
 
 _NORMALISATION = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
@@ -180,7 +180,10 @@ _FAMILY = re.compile(r"(.+), k \\in \\mathbb\{([ZN])\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
 _UNREADABLE = re.compile(
-    r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|\\text\s*\{\s*,?\s*(?:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?"
+    r"\\text\s*\{(?!\s*,?\s*(?:and|or)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[0-9]|"
+    r"\\text\s*\{(?!\s*,?\s*(?:and|or|let|so|then|thus|hence)\s*\})[^{}]*[A-Za-z]{2}[^{}]*\}\s*-?[A-Za-z]|"
+    rf"\\text\s*\{{[^{{}}]*{DENIES}|"
+    r"\\text\s*\{\s*,?\s*(?i:not|if|iff|when|where|for|with|unless|otherwise|provided|such that)\b|\\(?:pmod|forall|exists|Rightarrow|iff|implies|to|mapsto|gets|rightarrow)(?![A-Za-z])|[0-9]_\{?[0-9]|\?"
 )
 _APART = re.compile(r"(?<![A-Za-z}_^\\])[0-9.]*[0-9]\s+[0-9]")
 _WORD, _NAMED = re.compile(r"(?<![\\A-Za-z])[a-z]{3,}"), re.compile(r"\\(?:begin|end|operatorname|mathbb)\s*\{[^{}]*\}")

@@ -36,10 +36,10 @@ _SAME = {
     "N": "mathbb{N}", "reals": "mathbb{R}", "Reals": "mathbb{R}", "lbrace": "{", "rbrace": "}", "tg": "tan", "ctg": "cot",
     "cotg": "cot", "arctg": "arctan", "arcctg": "arccot", "lg": "log_{10}", "degree": "circ", "textdegree": "circ",
     "leftarrow": "gets", "implies": "Rightarrow", "Bbb": "mathbb", "dbinom": "binom", "tbinom": "binom", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
-    "surd": "sqrt", "backslash": "setminus",
+    "surd": "sqrt", "backslash": "setminus", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "varrho": "rho",
 }  # fmt: skip
 _AS_SIGN = {"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":", "langle": "(", "rangle": ")",
-            "vert": "|", "lvert": "|", "rvert": "|", "mid": "|"}  # fmt: skip
+            "vert": "|", "lvert": "|", "rvert": "|", "mid": "|", "ell": "{l}"}  # fmt: skip
 
 _MATHEMATICAL = re.compile(r"(?=[^0-9]*[0-9])[-+*/^=<>()\[\].,:0-9\s]+")
 
@@ -140,6 +140,7 @@ def _decimal(value: Fraction) -> str:
 
 
 _ORDINAL = "(?:st|nd|rd|th)"
+_NTH_POWER = r"(?:[\s^{}]|\\text)*(?:st|nd|rd|th)(?:[\s{}-]|\\text)*(?:roots?|powers?)(?![a-z])"
 NUMBERS = rules(
     (r"(?<![0-9.,'_])([0-9]{1,3})((?:[ '][0-9]{3}){1,20}|(?:_[0-9]{3}){1,20})(?![0-9'_])", lambda found: found[1] + re.sub("[ '_]", "", found[2])),
     (r"^-?[0-9]{1,3}(?:\.[0-9]{3}){2,9}$", lambda found: found[0].replace(".", "")),
@@ -149,7 +150,7 @@ NUMBERS = rules(
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{0,40})\\dot\s*\{?([0-9])\}?(?:([0-9]{0,40})\\dot\s*\{?([0-9])\}?)?", lambda found: _recurring(found[1], found[2], found[3] + (found[4] or "") + (found[5] or ""))),
     (r"(?<![0-9])([0-9]{1,20})\.([0-9]{0,20})\(([0-9]{1,20})\)(?![0-9(^])", lambda found: _recurring(*found.groups())),
     (r"(?<![0-9])([0-9]{0,20})\.([0-9]{1,40})\s*(?:\.\.\.|\\ldots)", _dotted),
-    (rf"([0-9])\s*(?:\^\s*\{{\s*(?:\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})\s*\}}|\^?\s*\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})(?![A-Za-z0-9])", r"\1"),
+    (rf"([0-9])(?!{_NTH_POWER})\s*(?:\^\s*\{{\s*(?:\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})\s*\}}|\^?\s*\\text\s*\{{\s*{_ORDINAL}\s*\}}|{_ORDINAL})(?![A-Za-z0-9])", r"\1"),
     (rf"([0-9}}])\s*(?:\\text\s*\{{\s*(?:degrees?|deg\.?)\s*\}}|degrees?{_END}|deg{_END})(?!\s*(?:[CFK]\b|Celsius|Fahrenheit))", r"\1^\\circ"),
     (rf"({NUMBER})\s*\^\\circ\s*({NUMBER})\s*'(?:\s*({NUMBER})\s*(?:''|\"))?", _degrees),
     (r"(?<![0-9.A-Za-z}])\.(?=[0-9])", "0."),
@@ -175,6 +176,14 @@ _UNITS = (
     "years?|grams?|kilograms?|lit(?:er|re)s?|gallons?|pounds?|ounces?|dollars?|cents?|euros?|units?|square units?|cubic units?|sq\\.? units?|radians?"
 )
 _STATING = r"(?:is|are|equals?|equal to|was|were|would be|should be|must be|becomes?)"
+DENIES = (
+    r"(?i:\b(?:not|never|none|neither|nor|cannot|false|wrong|incorrect|untrue|impossible|except|unless|fails?|failed|undefined|contradiction|"
+    r"excluded|rejected|invalid|extraneous)\b|n't\b|\b(?:anything|everything|all|any) but\b|\bother than\b|\bdifferent from\b)"
+)
+"""Words that say that what follows or precedes is not the value."""
+CONDITION = r"(?i:if|when|suppose|assume|let|for|at|where|no)\b"
+_NO_STATEMENT = rf"(?![^{{}}]*{DENIES}| ?{CONDITION}[^{{}},]*\}}|[^{{}}]*\b(?:or equal to|than|at least|at most|up to) ?:?\}})"
+"""What a text that leads to a value does not hold: a denial, a condition without a conclusion, or a comparison."""
 QUANTITY = re.compile(rf"(-?{NUMBER}(?:/[0-9]+)?|-?\\frac\{{[0-9]+\}}\{{[0-9]+\}})\s*\.?({_UNITS})")
 
 
@@ -186,19 +195,19 @@ WORDS = rules(
     (rf"^({NUMBER}) ?([\u20ac\u00a3\u00a5\u20b9\u20bd])$", r"\2\1"),
     (rf"^(?:\\text\{{ ?)?(Rs|USD|EUR|INR|GBP|CNY)\.? ?\}}? ?({NUMBER})$", r"\2 \\text{\1}"),
     (r"^\| ?[A-Z]+ ?(?:\\(?:cup|cap|setminus) ?[A-Z]+ ?){1,3}\| ?= ?(?=[^=]+$)", ""),
-    (rf"(?<=[0-9]) ?\((?:\\text\{{)?(?:{_COUNT}[ -]?)+\}}?\)$", ""),
+    (rf"(?<=[0-9]) ?(?:\((?:\\text\{{)?(?:{_COUNT}[ -]?)+\}}?\)|\\text\{{ ?\((?:{_COUNT}[ -]?)+\) ?\}})$", ""),
     (r"(?<=\S) ?\\text\{ ?[,(]? ?(?:since|because)\b.*$", ""),
     (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
     (r"(?<![^= -])([0-9]{1,3}(?:,[0-9]{3}){1,9})(?=(?:\.[0-9]+)?(?: ?\\text| [A-Za-z]))", lambda found: found[1].replace(",", "")),
     (r"\s*\\text\{\s*\((?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|i\.e)[^{}]*\}[^{}\\]*(?:\\text\{\s*\)\s*\})?$", ""),
     (r"\s*\(\s*(?:\\text\{\s*)?(?:approx|about|roughly|or about|or approx|rounded|to the nearest|correct to|\\approx)[^()]*\)\s*\}?$", ""),
-    (rf"^\\text\{{[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)|^\\text\{{ ?(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o|[Ee]xactly|[Aa]ns\.),? ?\}} ?(?=\S)|\s*\\text\{{ ?only ?\}}$", ""),
+    (rf"^\\text\{{{_NO_STATEMENT}[^{{}}]*(?:\b{_STATING}|[:=])\s*\}}\s*(?=\S)|^\\text\{{ ?(?:[Tt]herefore|[Tt]hus|[Hh]ence|[Ss]o|[Ee]xactly|[Aa]ns\.),? ?\}} ?(?=\S)|\s*\\text\{{ ?only ?\}}$", ""),
     (r"^(?:\\text\{ ?)?(?:negative|minus) ?\}? ?(?=[0-9\\])", "-"),
     (r"^([A-Za-z]) ?(?:\\text\{ ?(?:is|equals) ?\}|is|equals) ?(?=[-0-9\\])", r"\1 = "),
     (r"^((?:\\text\{ ?)?all real (?:numbers?|x)(?: x)?|\\mathbb\{R\}) ?(?:except|other than|but|excluding)(?: for)? ?\}? ?(?:x ?= ?)?([^A-Za-z]+)$", r"\\mathbb{R} \\setminus \\{\2\\}"),
     (r"(?<=[0-9}]) ?\((\\text\{ ?[A-Za-z/ ]{1,12}\}(?:\^\{?[0-9]\}?)?)\)$", r" \1"),
     (r"(?i)^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
-    (r"^\\text\{\s*[A-Za-z][A-Za-z ]{2,}\}\s*=\s*(?=[^=]+$)", ""),
+    (rf"^\\text\{{{_NO_STATEMENT}\s*[A-Za-z][A-Za-z ]{{2,}}\}}\s*=\s*(?=[^=]+$)", ""),
     (rf"^({NUMBER})\s*(?:\\text\{{\s*to\s*\}}|to)\s*({NUMBER})$", r"\1:\2"),
     (r"\s*(?:\\text\{\s*)?(?:或者?|和|与|及|以及|または|と)(?:\s*\})?\s*(?=\S)", ", "),
     (rf"^(?=.*\\infty)[\[(][^\[\]()]*[\])](?:{_OR}[\[(][^\[\]()]*[\])])+$", lambda found: re.sub(_OR, r" \\cup ", found[0])),

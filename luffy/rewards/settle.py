@@ -17,6 +17,7 @@ from luffy.rewards.characters import plain_characters
 from luffy.rewards.choice import choice_answer, choice_label
 from luffy.rewards.kinds import CHOICE, EXACT, MATH, check_kind, reader_of, scores
 from luffy.rewards.notation import answer_form, gold_forms
+from luffy.rewards.prose import says_otherwise
 from luffy.rewards.verdict import Reason, Verdict
 from luffy.traces import THINK_CLOSE
 
@@ -86,7 +87,8 @@ def _settle_math(kind: str, text: str, golds: tuple[str, ...]) -> Verdict | Comp
     golds = tuple(dict.fromkeys(form for gold in golds for form in gold_forms(boxed_answer(gold) or gold)))
     answer = boxed_answer(text) or stated_value(text[-STATED_CHARS:])
     if answer is None and text.strip():
-        return Comparison(PROSE, plain_characters(text.strip()[-PROSE_CHARS:]), tuple(map(without_e_notation, golds)))
+        prose = plain_characters(text.strip()[-PROSE_CHARS:])
+        return Verdict(Reason.NO_ANSWER) if says_otherwise(prose) else Comparison(PROSE, prose, tuple(map(without_e_notation, golds)))
     if not answer:
         return Verdict(Reason.NO_ANSWER)
     answer = answer_form(answer, golds)
