@@ -24,6 +24,12 @@ _COMMAND_AT_END = re.compile(r"[A-Za-z]+\Z")
 
 _BRACES = re.compile(r"\\(?:boxed|Boxed|fbox|framebox)(?:\s*(?P<open>\{)|\s+(?P<bare>-?[0-9]+(?:\.[0-9]+)?))|\\.|[{}]", re.DOTALL)
 _PLACEHOLDER = re.compile(r"(?:\.\.\.|\\[lc]?dots|\\text\{\s*)?\s*(?:(?:your |the |final )*answer(?: here)?)?[\s}]*", re.IGNORECASE)
+_DENIAL_CHARS = 48
+_DENIED_BOX = re.compile(
+    r"(?:\b(?:not|never|rather than|instead of)(?: (?:write|give|say|put|be|equal to|equal|simply|just|the (?:right |correct )?answer))?|n't(?: be)?|\\neq?|\u2260)"
+    r"[\s$({*_:\\\[]*\Z",
+    re.IGNORECASE,
+)
 
 _AND = r"(?:(?:and|and/or|or(?: else)?|und|oder|et|ou|y|o|e|и|или)\b(?:\s+(?:also|then))?|as well as\b|或者?|和|与|及|以及|または|と|그리고|또는)"
 _NAME = r"(?:[A-Za-z]{1,2}|\\[A-Za-z]+)(?:_(?:\w|\{\w{1,4}\}))?'?(?:\(\w{1,3}\))?"
@@ -118,12 +124,16 @@ def boxed_answer(text: str) -> str | None:
 def last_box(text: str) -> tuple[int, str] | None:
     """Where the last box of a text starts, and the answer of :func:`boxed_answer`."""
     for count in (_LATE_BOXES, len(text)) if "ox" in text else ():  # if no late one closes, from the first
-        boxes = [
-            box for box in _outer_boxes(text, _late_box(text, count)) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)
-        ]
+        boxes = [box for box in _outer_boxes(text, _late_box(text, count)) if _is_answer(text, box)]
         if boxes:
             return boxes[-1].start, _last_answer(text, boxes)
     return None
+
+
+def _is_answer(text: str, box: _Box) -> bool:
+    """Whether a box holds more than a placeholder, and is not denied ("not \\boxed{4}")."""
+    denied = _DENIED_BOX.search(text, max(0, box.start - _DENIAL_CHARS), box.start)
+    return not denied and not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)
 
 
 def _late_box(text: str, count: int) -> int:

@@ -57,24 +57,30 @@ def _with_all_rules(text: str) -> str:
 
 
 def gold_forms(gold: str) -> tuple[str, ...]:
-    r"""What may be answered for a gold answer: itself, normalised, and of a labelled one (``\text{(B)} 12``) label and value alone."""
+    r"""What may be answered for a gold answer: itself, normalised, and of a labelled one (``\text{(B)} 12``) label and value alone, of one
+    that says what its letters are (``2^n \text{ for } n \geq 1``) the value alone.
+    """
     whole = normalised(gold)
-    labelled = _LABELLED.fullmatch(whole)
-    return (whole, labelled[1] or labelled[2], normalised(labelled[3])) if labelled else (whole,)
+    if labelled := _LABELLED.fullmatch(whole):
+        return whole, labelled[1] or labelled[2], normalised(labelled[3])
+    return (whole, of_letters[1]) if (of_letters := _OF_LETTERS.fullmatch(whole)) else (whole,)
 
 
 def answer_form(answer: str, golds: tuple[str, ...]) -> str:
     r"""The normalised answer, with a decimal comma as a point where no gold answer (normalised) has a comma; of a labelled one
-    (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have.
+    (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have; without what its letters are where no gold answer says that.
     """
     whole = normalised(answer)
     if _DECIMAL_COMMA.fullmatch(whole) and not any("," in gold for gold in golds):
         return whole.replace(",", ".")
+    if (of_letters := _OF_LETTERS.fullmatch(whole)) and not any(map(_OF_LETTERS.fullmatch, golds)):
+        return of_letters[1]
     labelled = _LABELLED.fullmatch(whole)
     if not labelled or whole in golds:
         return whole
     label = labelled[1] or labelled[2]
-    return label if any(gold.strip("()") == label or gold == rf"\text{{({label})}}" for gold in golds) else normalised(labelled[3])
+    alone = {written for form in (label, f"({label})") for written in (form, rf"\text{{{form}}}")}
+    return label if alone.intersection(golds) else normalised(labelled[3])
 
 
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})(?: ?\\?%)?")
@@ -82,6 +88,12 @@ _LABELLED = re.compile(
     r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*(?!\\text ?\{ ?(?:or|and|if|not)\b|\\ldots)([^\s,;^_+*/=<>].*)"
 )
 """A label of a choice and the value that it stands for."""
+_KIND_OF_NUMBER = r"(?:(?:positive|non-?negative|real|natural|arbitrary|fixed|some|any|whole) )*(?:integer|number|constant|real)s?"
+_OF_LETTERS = re.compile(
+    rf"(.*[^\s,=<>(]),?\s*\\text\{{,? ?(?:for|where|with)(?: (?:all|any|every|each|some|an?))?(?: {_KIND_OF_NUMBER})?\}} ?[A-Za-z]"
+    rf"(?: ?\\geq ?[01]| ?\\in ?\\mathbb\{{[RZNQC]\}}| ?\\text\{{is (?:an? |any |some )?{_KIND_OF_NUMBER}\}})?"
+)
+"""A value and what its letters are, which is no condition: whole numbers from 0 or 1 on, numbers of a kind, constants."""
 
 
 def _unwrapped(text: str) -> str:
