@@ -124,16 +124,18 @@ def boxed_answer(text: str) -> str | None:
 def last_box(text: str) -> tuple[int, str] | None:
     """Where the last box of a text starts, and the answer of :func:`boxed_answer`."""
     for count in (_LATE_BOXES, len(text)) if "ox" in text else ():  # if no late one closes, from the first
-        boxes = [box for box in _outer_boxes(text, _late_box(text, count)) if _is_answer(text, box)]
+        boxes = [
+            box for box in _outer_boxes(text, _late_box(text, count)) if not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)
+        ]
+        boxes = [box for box in boxes if not _is_denied(text, box)] or boxes
         if boxes:
             return boxes[-1].start, _last_answer(text, boxes)
     return None
 
 
-def _is_answer(text: str, box: _Box) -> bool:
-    """Whether a box holds more than a placeholder, and is not denied ("not \\boxed{4}")."""
-    denied = _DENIED_BOX.search(text, max(0, box.start - _DENIAL_CHARS), box.start)
-    return not denied and not _PLACEHOLDER.fullmatch(text, box.content, box.content_end)
+def _is_denied(text: str, box: _Box) -> bool:
+    """``\\boxed{3}, not \\boxed{4}``: of the second."""
+    return bool(_DENIED_BOX.search(text, max(0, box.start - _DENIAL_CHARS), box.start))
 
 
 def _late_box(text: str, count: int) -> int:
