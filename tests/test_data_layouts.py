@@ -116,6 +116,15 @@ def test_a_boxed_or_marked_answer_is_taken_out_of_a_solution(tmp_path: Path):
     assert [row.gold for row in rows] == ["\\frac{2}{3}", "10"]
 
 
+def test_a_problem_and_its_response_as_input_and_output(tmp_path: Path):
+    """NVIDIA's reasoning sets: the input is a text, or a chat."""
+    path, trace = tmp_path / "x.jsonl", "<think>2 + 3</think> \\boxed{5}"
+    rows = [{"input": "What is 2+3?", "output": trace}, {"input": [{"role": "user", "content": "What is 2+3?"}], "output": trace}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for row in read(path):
+        assert (row.prompt, row.gold, row.traces[0].text) == (({"role": "user", "content": "What is 2+3?"},), "5", trace)
+
+
 def test_named_columns_must_exist_and_unknown_ones_are_listed():
     with pytest.raises(InputError, match=r"no column 'quiz' \(--prompt-column\); its columns are a, b"):
         find_layout(["a", "b"], SourceSpec(location="", prompt="quiz"), system=system_rewriter(NONE), traces=True, where="f")

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 # In order of preference: OpenR1-Math-220k has 'generations' beside 'messages' and 'solution', NuminaMath-1.5 'solution'
 # beside 'answer', Open-R1's SFT sets 'messages' alone.
-_PROMPTS = (PROMPT, "problem", "question", "query", "instruction", "messages", "conversations")
+_PROMPTS = (PROMPT, "problem", "question", "query", "instruction", "messages", "conversations", "input")
 _TRACES = (
     TARGET,
     "generations",
