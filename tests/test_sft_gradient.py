@@ -8,6 +8,7 @@ and offloading to another device, which need a GPU.
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sft_example import SGD, STEPS, Example, overrides, write_example
 from transformers import Qwen2ForCausalLM
 
 from verl.mix_src.sft import trainer as sft_trainer
+from verl.mix_src.upstream import METRICS_FILE
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("one_thread")]
 
@@ -168,17 +170,21 @@ def test_the_seed_orders_the_rows(one_rank):
     assert sorted(chain(*straight[:3])) == sorted(chain(*other[:3]))
 
 
-def test_a_rank_takes_its_own_device_before_it_joins_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torchrun shows all GPUs to every rank; without a choice all of them would work on the first."""
+def test_a_rank_takes_its_own_device_before_it_joins_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun shows all GPUs to every rank; without a choice all of them would work on the first. Started by hand it logs all the same."""
     taken: list[int] = []
 
-    def join() -> None:
-        taken.append(-1)
+    def join(timeout_second: int) -> None:
+        taken.append(timeout_second)
         raise InterruptedError
+
+    monkeypatch.setenv(METRICS_FILE, "")
+    del os.environ[METRICS_FILE]  # set by the test, so that it is as before afterwards
 
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setattr(type(sft_trainer.get_torch_device()), "set_device", lambda self, device: taken.append(device))
     monkeypatch.setattr(sft_trainer, "initialize_global_process_group_ray", join)
     with pytest.raises(InterruptedError):
-        sft_trainer.train(OmegaConf.create({"data": {"val_files": None}}))
-    assert taken == [3, -1]
+        sft_trainer.train(OmegaConf.create({"data": {"val_files": None}, "trainer": {"default_local_dir": str(tmp_path)}}))
+    assert taken == [3, 36000]  # seconds, as veRL's own command has it: while the first rank writes a whole checkpoint
+    assert os.environ[METRICS_FILE] == str(tmp_path / "metrics.jsonl")
