@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -170,6 +171,22 @@ def test_training_in_a_cluster_that_asks_for_no_token(cluster: Cluster, tiny_exa
 def test_too_few_gpus(joined: Cluster, config) -> None:
     with pytest.raises(InputError, match=r"trainer\.nnodes=3 machines .* start more"):
         nodes.check_cluster(OmegaConf.merge(config, {"trainer": {"nnodes": 3}}))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "lacks"), [((8, 8), None), ((8,), "actor_rollout_ref.rollout"), ((4, 4), None), ((2, 8), None), ((2, 2), "trainer")]
+)
+def test_both_pools_must_find_their_gpus(gpus: tuple[int, ...], lacks: str | None) -> None:
+    """``mode=separate_async`` with four GPUs for the trainer and four for the rollouts; machines may share an address, as here."""
+    with initialize_config_module("verl.mix_src.config", version_base=None):
+        config = compose("mix_ppo", overrides=["profile=gpu", "mode=separate_async"])
+    found = [{"NodeManagerAddress": "192.0.2.2", "Resources": {"GPU": number}} for number in gpus]
+    config.trainer.n_gpus_per_node = 8 if gpus == (8,) else 4
+    if lacks is None:
+        nodes._check_resources(config, found)
+    else:
+        with pytest.raises(InputError, match=rf"^{re.escape(lacks)}\.nnodes=1 machines"):
+            nodes._check_resources(config, found)
 
 
 @pytest.mark.parametrize(

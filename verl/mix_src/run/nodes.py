@@ -131,15 +131,16 @@ def _connected() -> Iterator[None]:
 
 
 def _check_resources(config: DictConfig, nodes: list[dict[str, Any]]) -> None:
-    found = {node["NodeManagerAddress"]: int(node["Resources"].get("GPU", 0)) for node in nodes}
-    left = list(found.values())
+    found = [(node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))) for node in nodes]
+    left = [number for _, number in found]
     for key, pool in ({"trainer": config.trainer} | rollout_pools(config)).items():
         wanted, each = pool.nnodes, pool.n_gpus_per_node
         left.sort(reverse=True)
         if sum(number >= each for number in left) < wanted:
-            taken = "" if sum(left) == sum(found.values()) else f", of which {sum(left)} GPUs are left beside the trainer's"
+            there = ", ".join(f"{address}: {number}" for address, number in found)
+            taken = f", of which {sum(left)} GPUs are left beside the trainer's" if key != "trainer" else ""
             raise InputError(
-                f"{key}.nnodes={wanted} machines with {key}.n_gpus_per_node={each} GPUs each are wanted, and the Ray cluster has {found}"
+                f"{key}.nnodes={wanted} machines with {key}.n_gpus_per_node={each} GPUs each are wanted, and the Ray cluster has ({there})"
                 f"{taken}: start more (ray start; --num-gpus=N where profile=cpu counts logical ones), or lower the numbers"
             )
         left[:wanted] = [number - each for number in left[:wanted]]
