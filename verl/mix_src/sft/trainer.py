@@ -139,7 +139,9 @@ def measured_sft_loss(model_output: dict[str, Any], data: TensorDict, dp_group: 
 def train(config: DictConfig) -> None:
     """Train in this process, as one rank of the process group that the environment describes."""
     config.data.val_files = None  # held-out problems are answered by generation, not scored by a loss
-    os.environ.setdefault(METRICS_FILE, str(RunFiles.of(config).metrics.resolve()))  # started by hand, on several nodes
+    files = RunFiles.of(config)
+    files.folder.mkdir(parents=True, exist_ok=True)  # started by hand, on several nodes, it is not there yet
+    os.environ.setdefault(METRICS_FILE, str(files.metrics.resolve()))
     go_on_with_metrics()
     get_torch_device().set_device(int(os.environ["LOCAL_RANK"]))  # torchrun shows all devices to every rank, Ray one to each
     initialize_global_process_group_ray(timeout_second=SLOWEST_S)
