@@ -22,7 +22,8 @@ from omegaconf import OmegaConf
 from transformers import Qwen2_5_VLConfig
 
 from luffy.errors import InputError
-from verl.mix_src import upstream
+from luffy.evaluation.gpus import Gpu
+from verl.mix_src import main_sft, upstream
 from verl.mix_src.run import nodes, preflight
 from verl.mix_src.run.folder import folder_of_its_own
 from verl.mix_src.run.preflight import machine, settings
@@ -478,6 +479,17 @@ def test_sequences_are_cut_over_ranks_with_flash_attention_alone(key: str) -> No
     lines = [list(settings.sequence_parallel(composed(override, *more, machine="gpu"))) for more in ((), ("attention=sdpa",))]
     assert lines[0] == []
     assert [each for each in lines[1] if "ulysses_sequence_parallel_size=2 needs flash-attn" in each]
+
+
+def test_fine_tuning_shows_its_engines_no_more_gpus_than_its_ranks_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines take all that they see, and the others may be somebody else's."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,4,5,6")
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    monkeypatch.setattr(main_sft, "visible_gpus", lambda: [Gpu(name=name, memory=80 * 2**30) for name in "3456"])
+    run = object.__new__(main_sft.SupervisedTuning)
+    run.config = OmegaConf.create({"trainer": {"n_gpus_per_node": 2}})
+    run._keep_to_its_gpus()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,4"
 
 
 def test_words_in_lists_are_no_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

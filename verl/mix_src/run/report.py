@@ -15,7 +15,7 @@ from luffy.schedules import is_on
 from luffy.training_report import plot_training, read_metrics, summarize, write_metrics
 from verl.mix_src.config import AUTO, is_rl, luffy_config, model_node
 from verl.mix_src.plan.screen import summary
-from verl.mix_src.rl.second_pass import passes_of
+from verl.mix_src.rl.second_pass import leaves_out, passes_of
 from verl.mix_src.run import identity, preflight
 from verl.mix_src.run.cards import write_cards
 from verl.mix_src.run.checkpoints import best_checkpoint
@@ -46,7 +46,7 @@ def _rl_rows(config: DictConfig) -> dict[str, Any]:
         "rows a step": f"{data.train_batch_size} prompts x {rollout.n} (of which {luffy.guidance.demonstrations_in(rollout.n)} demonstrations)",
         "updates a step": data.train_batch_size // config.actor_rollout_ref.actor.ppo_mini_batch_size,
         "forward passes": passes_of(config, luffy),
-        "left out": _left_out(luffy),
+        "left out": _left_out(config, luffy),
         "tokens a row": f"{data.max_prompt_length} + {data.max_response_length}",
         "learning rate": config.actor_rollout_ref.actor.optim.lr,
         "checkpoints": _every(trainer.save_freq),
@@ -57,7 +57,9 @@ def _rl_rows(config: DictConfig) -> dict[str, Any]:
     return rows | {need.name: need for need in needs(config)} | largest
 
 
-def _left_out(luffy: LuffyConfig) -> str:
+def _left_out(config: DictConfig, luffy: LuffyConfig) -> str:
+    if not leaves_out(config, luffy):
+        return LEFT_OUT["nothing"]
     objective = luffy.objective
     bonus = luffy.entropy.coefficient > 0 and objective.entropy_tokens == "all"
     kl = objective.kl_to_old_coefficient > 0 or is_on(objective.kl_coefficient) and objective.kl_tokens == "all"

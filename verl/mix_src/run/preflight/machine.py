@@ -64,7 +64,7 @@ def attention(config: DictConfig) -> Iterator[str]:
     try:
         importlib.import_module("flash_attn")
     except (ImportError, OSError) as error:  # OSError: built for another CUDA or torch
-        yield (f"flash-attn, which veRL asks for, cannot be imported ({str(error).splitlines()[0]}): install it, or set attention=sdpa")
+        yield f"flash-attn, which veRL asks for, cannot be imported ({str(error).splitlines()[0]}): install it, or set attention=sdpa"
 
 
 @dataclass(frozen=True, kw_only=True)
