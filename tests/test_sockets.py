@@ -62,6 +62,7 @@ dist.init_process_group("gloo")
 total = torch.ones(1)
 dist.all_reduce(total)
 assert total.item() == 2
+dist.destroy_process_group()  # a rank that ends without it aborts now and then
 """
 
 
