@@ -16,7 +16,7 @@ from luffy.rewards.notation import normalised
 CASES = Path(__file__).parent / "cases"
 KIND_OF_TABLE = {"arc_gpqa": "choice", "choice": "choice"}
 TABLES = ("math500", "olympiad_bench", "minerva", "aime_amc", "arc_gpqa", "project", "boxes", "choice", "notation",
-          "percent", "whole", "equations", "numbers", "symbols", "meaning", "scientific", "mixed", "rules")  # fmt: skip
+          "percent", "whole", "equations", "numbers", "symbols", "meaning", "scientific", "mixed", "rules", "latex")  # fmt: skip
 
 
 def read_table(name: str) -> list[tuple[object, object, str]]:

@@ -198,7 +198,7 @@ def same_family(one: Basic, other: Basic) -> bool:
     if one.args[1] != other.args[1]:
         return False
     mine, its = (list(each.args[0].args) if isinstance(each.args[0], PlainFiniteSet) else [each.args[0]] for each in (one, other))
-    return _matched(mine, its, _same_member if one.args[1] == Symbol("Z") else _library_says)
+    return _matched(mine, its, _same_member if one.args[1] == Symbol(r"\mathbb{Z}") else _library_says)
 
 
 def _library_says(one: Basic, other: Basic) -> bool:

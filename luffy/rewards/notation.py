@@ -10,7 +10,9 @@ import re
 from functools import lru_cache
 from itertools import product
 
+from luffy.rewards.arguments import UNBRACED, arguments_braced
 from luffy.rewards.characters import plain_characters
+from luffy.rewards.families import with_domain_of, with_parameter
 from luffy.rewards.rules import CONDITION, DENIES, LOOKS, NUMBER, NUMBERS, QUANTITY, TRIGONOMETRIC, WORDS, WRAPPERS, applied, rules
 
 READ_CHARS = 4_000
@@ -41,12 +43,12 @@ def normalised(text: str) -> str:
     if len(text) > READ_CHARS:
         return text
     usual = _USUAL_LOOKS.sub("", text) if "\\" in text else text
-    return usual if _USUAL.fullmatch(usual) else _with_all_rules(text)
+    return usual if _USUAL.fullmatch(usual) and not UNBRACED.search(usual) else _with_all_rules(text)
 
 
 def _with_all_rules(text: str) -> str:
     text = listed(_spaced(plain_characters(text)))
-    text = _spaced(applied(LOOKS, text))
+    text = _spaced(arguments_braced(applied(LOOKS, text)))
     text = _unwrapped(listed(text))
     text = _unwrapped(applied(WORDS, _statement(applied(NUMBERS, text))))
     if _OF_AN_ANGLE.search(text):
@@ -58,32 +60,37 @@ def _with_all_rules(text: str) -> str:
 
 def gold_forms(gold: str) -> tuple[str, ...]:
     r"""What may be answered for a gold answer: itself, normalised, and of a labelled one (``\text{(B)} 12``) label and value alone, of one
-    that says what its letters are (``2^n \text{ for } n \geq 1``) the value alone.
+    that says what its letters are (``2^n \text{ for } n \geq 1``) the value alone, of a vector of numbers its tuple.
     """
     whole = normalised(gold)
+    if vector := _vector(whole):
+        return whole, vector
     if labelled := _LABELLED.fullmatch(whole):
         return whole, labelled[1] or labelled[2], normalised(labelled[3])
     return (whole, of_letters[1]) if (of_letters := _OF_LETTERS.fullmatch(whole)) else (whole,)
 
 
 def answer_form(answer: str, golds: tuple[str, ...]) -> str:
-    r"""The normalised answer, with a decimal comma as a point where no gold answer (normalised) has a comma; of a labelled one
-    (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have; without what its letters are where no gold answer says that.
+    r"""The normalised answer, with a decimal comma as a point where no gold answer (normalised) has several values; of a labelled one
+    (``\textbf{(B)} 12``, ``B. 12``) the part that the gold answers have; with what its letters are where gold answers say that, and only there.
     """
     whole = normalised(answer)
-    if _DECIMAL_COMMA.fullmatch(whole) and not any("," in gold for gold in golds):
+    if "\\begin" in whole and not any("\\begin" in gold for gold in golds):
+        return _vector(whole) or whole
+    if _DECIMAL_COMMA.fullmatch(whole) and not any(map(_SEVERAL.search, golds)):
         return whole.replace(",", ".")
     if (of_letters := _OF_LETTERS.fullmatch(whole)) and not any(map(_OF_LETTERS.fullmatch, golds)):
         return of_letters[1]
     labelled = _LABELLED.fullmatch(whole)
     if not labelled or whole in golds:
-        return whole
+        return with_domain_of(whole, golds)
     label = labelled[1] or labelled[2]
     alone = {written for form in (label, f"({label})") for written in (form, rf"\text{{{form}}}")}
     return label if alone.intersection(golds) else normalised(labelled[3])
 
 
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,(?:[0-9]{1,2}|[0-9]{4,})(?: ?\\?%)?")
+_SEVERAL = re.compile(r",|\b(?:and|or)\b|\\(?:cup|lor|land|vee|wedge)(?![A-Za-z])")
 _LABELLED = re.compile(
     r"(?:(?:\\text\s*\{)?\(([A-J])\)\}?[.:]?|(?:\\text\s*\{)?([A-J])(?:[.)]|:(?=\s))\}?)(?=[\s\\0-9])\s*(?!\\text ?\{ ?(?:or|and|if|not)\b|\\ldots)([^\s,;^_+*/=<>].*)"
 )
@@ -94,6 +101,19 @@ _OF_LETTERS = re.compile(
     rf"(?: ?\\geq ?[01]| ?\\in ?\\mathbb\{{[RZNQC]\}}| ?\\text\{{is (?:an? |any |some )?{_KIND_OF_NUMBER}\}})?"
 )
 """A value and what its letters are, which is no condition: whole numbers from 0 or 1 on, numbers of a kind, constants."""
+
+
+_VECTOR = re.compile(r"[(\[]?\s*\\begin\{([pb]matrix|array)\}(?:\{[lcr|]*\})?(.*)\\end\{\1\}\s*[)\]]?", re.DOTALL)
+
+
+def _vector(text: str) -> str | None:
+    r"""``(1,2)`` for a matrix of one column or one row; None for other text."""
+    found = _VECTOR.fullmatch(text)
+    if not found or found[1] == "array" and text.startswith("\\"):
+        return None
+    rows = [row.strip() for row in re.split(r"\\\\", found[2]) if row.strip()]
+    values = rows[0].split("&") if len(rows) == 1 else rows
+    return f"({','.join(map(str.strip, values))})" if len(values) > 1 and not any("&" in value for value in values) else None
 
 
 def _unwrapped(text: str) -> str:
@@ -159,7 +179,7 @@ def _phrase(text: str) -> str:
     names = _BETWEEN_NAMES.split(words)
     if len(names) > 1 and all(map(_NAME.fullmatch, names)):
         return rf"\text{{{', '.join(sorted(names, key=str.casefold))}}}"
-    if len(names) > 1 and len(set(names)) == len(names) and all(re.fullmatch("[A-Z]", name) for name in names):
+    if len(names) > 1 and len(set(names)) == len(names) and all(re.fullmatch("[A-Z\u2460-\u2473]", name) for name in names):
         return "".join(sorted(names))
     return text
 
@@ -201,10 +221,6 @@ _OPENING, _CLOSING = {"\\begin", "\\{", "[", "(", "{"}, {"\\end", "\\}", "]", ")
 _COLUMN = re.compile(r"\s*,?\s*\\q?quad(?![A-Za-z])\s*")
 _VALUE = re.compile(r"(?:[A-Za-z]\w? ?= ?)?-?(?:[0-9.]+|\\[dt]?frac\{[0-9]+\}\{[0-9]+\})")
 _WHOLE_LINE = re.compile(r"(?:\S.*)?[^-+*/=<>,&\\({\[\s]")
-_PARAMETER = re.compile(
-    r"^(?:[a-zA-Z]\s*=\s*)?(.+?)\s*,?\s*(?:\\text\{\s*(?:,\s*)?(?:where|for|with|for all|for any|for some)?\s*\}|\(|where|for)?\s*"
-    r"([a-zA-Z])\s*(?:\\in\s*(?:\\mathbb\{)?([ZN])\}?|\\text\{\s*(?:is |being )?(?:an |any |some )?(integer)\s*\}|is an (integer))\s*\)?$"
-)
 
 
 def listed(text: str) -> str:
@@ -272,13 +288,3 @@ def _both(part: str) -> list[str]:
             value += "-" + piece if minus else ("+" if re.search(r"[\w)}\]]\s*$", value) else "") + piece
         values.append(value.strip())
     return values
-
-
-def with_parameter(text: str) -> str:
-    r"""``x = n\pi, n \in \mathbb{Z}``, in its many spellings, as ``k\pi, k \in \mathbb{Z}``."""
-    found = _PARAMETER.match(text)
-    if not found or "k" != found[2] and re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", found[1]):
-        return text
-    letter = rf"(?<![A-Za-z\\]){found[2]}(?![A-Za-z])"
-    value = re.sub(letter, "k", found[1].rstrip(" ,("))
-    return rf"{value}, k \in \mathbb{{{found[3] or 'Z'}}}" if re.search(r"(?<![A-Za-z\\])k(?![A-Za-z])", value) else text

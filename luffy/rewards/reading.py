@@ -20,6 +20,7 @@ from sympy.core.relational import Relational
 from sympy.sets import Intersection, Interval, Range, Set, Union
 
 from luffy.rewards.equality import FAMILY, solutions
+from luffy.rewards.families import FAMILY as FAMILY_TEXT
 from luffy.rewards.mends import Precisions, precisions, scaled_number
 from luffy.rewards.quantity import Unit, based_number, clock_time, split_quantity
 from luffy.rewards.rules import DENIES, applied, rules
@@ -176,7 +177,6 @@ _BUILDER = re.compile(
 _OR = re.compile(r"\\text\s*\{\s*,?\s*or\s*\}|\\(?:lor|vee)(?![A-Za-z])|(?<![A-Za-z])or(?![A-Za-z])")
 _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|,)\s*\}|\\(?:land|wedge)(?![A-Za-z])|\\?&|(?<![A-Za-z])and(?![A-Za-z])|,")
 _INEQUALITY = re.compile(r"[<>]|\\(?:leq?|geq?|neq?)(?![a-z])")
-_FAMILY = re.compile(r"(.+), k \\in \\mathbb\{([ZN])\}", re.DOTALL)
 _LISTED = 1000
 _DOMAINS = {"R": S.Reals, "Z": S.Integers, "N": S.Naturals, "Q": S.Rationals}
 _UNREADABLE = re.compile(
@@ -235,7 +235,7 @@ def _mathematics(text: str) -> Basic | MatrixBase | None:
         return None
     if (r"\equiv" in text and _MODULUS.search(text)) or r"\pmod" in text:
         return _congruence(text)
-    builder, family = _BUILDER.fullmatch(text), _FAMILY.fullmatch(text)
+    builder, family = _BUILDER.fullmatch(text), FAMILY_TEXT.fullmatch(text)
     if builder:
         return _built_set(*builder.groups())
     if family and (value := _parsed(family[1])) is not None:

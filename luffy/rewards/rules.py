@@ -36,7 +36,7 @@ _SAME = {
     "N": "mathbb{N}", "reals": "mathbb{R}", "Reals": "mathbb{R}", "lbrace": "{", "rbrace": "}", "tg": "tan", "ctg": "cot",
     "cotg": "cot", "arctg": "arctan", "arcctg": "arccot", "lg": "log_{10}", "degree": "circ", "textdegree": "circ",
     "leftarrow": "gets", "implies": "Rightarrow", "Bbb": "mathbb", "dbinom": "binom", "tbinom": "binom", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
-    "surd": "sqrt", "backslash": "setminus", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "varrho": "rho",
+    "surd": "sqrt", "overrightarrow": "vec", "backslash": "setminus", "varepsilon": "epsilon", "varphi": "phi", "vartheta": "theta", "varrho": "rho",
 }  # fmt: skip
 _AS_SIGN = {"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":", "langle": "(", "rangle": ")",
             "vert": "|", "lvert": "|", "rvert": "|", "mid": "|", "ell": "{l}"}  # fmt: skip
@@ -69,7 +69,6 @@ LOOKS = rules(
      lambda found: rf"\binom{{{found[1] or found[3]}}}{{{found[2] or found[4]}}}"),
     (r"\\(vec|bar|hat|overline|tilde|widehat)\s+([A-Za-z])(?![A-Za-z])", r"\\\1{\2}"),
     (r"\\(angle|triangle)\s*\{([^{}]*)\}", r"\\\1 \2"),
-    (r"\^(\\frac(?:\{[^{}]*\}|[0-9]){2})", r"^{\1}"),
     (r"\{\s*([^{}\\]{1,40}?)\s*\\choose\s*([^{}\\]{1,40}?)\s*\}", r"\\binom{\1}{\2}"),
     (r"\\textdollar(?:\{\}|(?![A-Za-z]))\s*|\\dollar(?![A-Za-z])\s*", r"\\$"),
     (r"(?<=[0-9])\s?\^\s?(?:\{\s?\\text\{\s?o\s?\}\s?\}|\\text\{\s?o\s?\}|\{\s?o\s?\}|o(?![A-Za-z]))", r"^\\circ"),
@@ -88,8 +87,9 @@ LOOKS = rules(
     (r"\\(?:mathrm|mathbf|mathit|mathsf|boldsymbol|bm)\s+(?=[A-Za-z0-9])", ""),
     (rf"(?<![A-Za-z\\{{])(arcsin|arccos|arctan|{TRIGONOMETRIC}|ln|log|sqrt|pi|infty){_END}", r"\\\1"),
     (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
+    (r"\\sqrt\s*(\[[0-9a-z]\])?\s*([0-9]{2,}(?:\.[0-9]+)?)", lambda found: rf"\sqrt{found[1] or ''}{{{found[2]}}}"),
     (r"(?<=[0-9A-Za-z)}])\*\*\s*(-?[0-9]+(?:\.[0-9]+)?|[A-Za-z]|\([^()]*\))", r"^{\1}"),
-    (r"\^(-?[0-9]{2,})", r"^{\1}"),
+    (r"\^(-[0-9]+|[0-9]{2,})", r"^{\1}"),
     (r"\\text\s*\{\s*(\\[a-z]+)\s*\}", r"\1 "),
     (r"\\text\s*\{\s*([^{}]*?)\s*\}", lambda found: found[1] if _MATHEMATICAL.fullmatch(found[1]) else rf"\text{{{found[1]}}}"),
 )  # fmt: skip
@@ -191,10 +191,14 @@ _COUNT = (
     "(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thir|fif|eigh|twen|for|teen|ty|hundred|thousand|million|and)"
 )
 _OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
+_COMPLEMENT = r"\\complement ?_? ?\{? ?[A-Z] ?\}? ?"
+_SET = rf"\(?(?:{_COMPLEMENT})?[A-Z]\)?"
 WORDS = rules(
     (rf"^({NUMBER}) ?([\u20ac\u00a3\u00a5\u20b9\u20bd])$", r"\2\1"),
     (rf"^(?:\\text\{{ ?)?(Rs|USD|EUR|INR|GBP|CNY)\.? ?\}}? ?({NUMBER})$", r"\2 \\text{\1}"),
     (r"^\| ?[A-Z]+ ?(?:\\(?:cup|cap|setminus) ?[A-Z]+ ?){1,3}\| ?= ?(?=[^=]+$)", ""),
+    (rf"^(?:{_SET} ?\\(?:cup|cap|setminus) ?{_SET}|{_COMPLEMENT}{_SET}|{_COMPLEMENT}\({_SET} ?\\(?:cup|cap) ?{_SET}\)) ?= ?(?=\\\{{|[^=]+$)", ""),
+    (r"(?<=[0-9}]) ?\\(?:lor|vee)(?![A-Za-z]) ?(?=[A-Za-z] ?=)", r" \\text{or} "),
     (rf"(?<=[0-9]) ?(?:\((?:\\text\{{)?(?:{_COUNT}[ -]?)+\}}?\)|\\text\{{ ?\((?:{_COUNT}[ -]?)+\) ?\}})$", ""),
     (r"(?<=\S) ?\\text\{ ?[,(]? ?(?:since|because)\b.*$", ""),
     (r"^\\text\{([^{}]*[0-9][^{}]*)\}$", r"\1"),
