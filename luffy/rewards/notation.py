@@ -63,8 +63,8 @@ def gold_forms(gold: str) -> tuple[str, ...]:
     that says what its letters are (``2^n \text{ for } n \geq 1``) the value alone, of a vector of numbers its tuple.
     """
     whole = normalised(gold)
-    if vector := _vector(whole):
-        return whole, vector
+    if other := _vector(whole) or _assigned_apart(whole):
+        return whole, other
     if labelled := _LABELLED.fullmatch(whole):
         return whole, labelled[1] or labelled[2], normalised(labelled[3])
     return (whole, of_letters[1]) if (of_letters := _OF_LETTERS.fullmatch(whole)) else (whole,)
@@ -77,6 +77,8 @@ def answer_form(answer: str, golds: tuple[str, ...]) -> str:
     whole = normalised(answer)
     if "\\begin" in whole and not any("\\begin" in gold for gold in golds):
         return _vector(whole) or whole
+    if any("," in gold for gold in golds):
+        whole = _assigned_apart(whole) or whole
     if _DECIMAL_COMMA.fullmatch(whole) and not any(map(_SEVERAL.search, golds)):
         return whole.replace(",", ".")
     if (of_letters := _OF_LETTERS.fullmatch(whole)) and not any(map(_OF_LETTERS.fullmatch, golds)):
@@ -114,6 +116,15 @@ def _vector(text: str) -> str | None:
     rows = [row.strip() for row in re.split(r"\\\\", found[2]) if row.strip()]
     values = rows[0].split("&") if len(rows) == 1 else rows
     return f"({','.join(map(str.strip, values))})" if len(values) > 1 and not any("&" in value for value in values) else None
+
+
+_CHAIN = re.compile(r"((?:[a-z] ?= ?){2,6})([^=<>,;]+)")
+
+
+def _assigned_apart(text: str) -> str | None:
+    """``x=1, y=1`` for ``x = y = 1``; None for other text."""
+    found = _CHAIN.fullmatch(text)
+    return ", ".join(f"{letter}={found[2]}" for letter in re.findall("[a-z]", found[1])) if found else None
 
 
 def _unwrapped(text: str) -> str:

@@ -43,6 +43,12 @@ _AS_SIGN = {"lt": "<", "gt": ">", "lbrack": "[", "rbrack": "]", "lparen": "(", "
 
 _MATHEMATICAL = re.compile(r"(?=[^0-9]*[0-9])[-+*/^=<>()\[\].,:0-9\s]+")
 
+
+def _arrangements(found: re.Match[str]) -> str:
+    """``A_5^2``, the arrangements of 2 of 5 things, as in Chinese books; a power of a_n where that many are not there."""
+    return rf"\frac{{{found[1]}!}}{{({found[1]}-{found[2]})!}}" if int(found[2]) <= int(found[1]) <= 99 else found[0]
+
+
 LOOKS = rules(
     (r"(?<!\\)\$|(?<!\\)\\[()\[\]]", " "),
     (rf"\\(?:left|right|middle){_END}\s*\.?", ""),
@@ -67,6 +73,7 @@ LOOKS = rules(
     (r"\\log_\{? ?e ?\}?(?![A-Za-z])", r"\\ln "),
     (r"(?<![A-Za-z0-9}])C_\{?([0-9]+)\}?\^\{?([0-9]+)\}?|(?<![A-Za-z0-9])(?:\{\})?[_^]\{?([0-9]+)\}?C_\{?([0-9]+)\}?",
      lambda found: rf"\binom{{{found[1] or found[3]}}}{{{found[2] or found[4]}}}"),
+    (r"(?<![A-Za-z\\])A_\{?([0-9]+)\}?\^\{?([0-9]+)\}?", _arrangements),
     (r"\\(vec|bar|hat|overline|tilde|widehat)\s+([A-Za-z])(?![A-Za-z])", r"\\\1{\2}"),
     (r"\\(angle|triangle)\s*\{([^{}]*)\}", r"\\\1 \2"),
     (r"\{\s*([^{}\\]{1,40}?)\s*\\choose\s*([^{}\\]{1,40}?)\s*\}", r"\\binom{\1}{\2}"),
@@ -193,6 +200,12 @@ _COUNT = (
 _OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
 _COMPLEMENT = r"\\complement ?_? ?\{? ?[A-Z] ?\}? ?"
 _SET = rf"\(?(?:{_COMPLEMENT})?[A-Z]\)?"
+_INSIDE = r"(?:[^=<>{},]|\{[^{}]*\}|\([^()]*\))*"
+_OPERATION = (
+    r"(?:\\(?:max|min|sup|inf|lim|gcd|det|deg|sum|prod|int)(?![A-Za-z])|\\text\{ ?(?:lcm|gcd|max|min) ?\}|\\operatorname ?\{[a-z]+\}|\\?#"
+    r"|n ?(?=\([^()]*\\c[au]p)|P ?(?=\([^()]*\|))"
+)
+"""What a value is of: an operation, the number of elements of a set, a conditional probability."""
 WORDS = rules(
     (rf"^({NUMBER}) ?([\u20ac\u00a3\u00a5\u20b9\u20bd])$", r"\2\1"),
     (rf"^(?:\\text\{{ ?)?(Rs|USD|EUR|INR|GBP|CNY)\.? ?\}}? ?({NUMBER})$", r"\2 \\text{\1}"),
@@ -211,7 +224,8 @@ WORDS = rules(
     (r"^((?:\\text\{ ?)?all real (?:numbers?|x)(?: x)?|\\mathbb\{R\}) ?(?:except|other than|but|excluding)(?: for)? ?\}? ?(?:x ?= ?)?([^A-Za-z]+)$", r"\\mathbb{R} \\setminus \\{\2\\}"),
     (r"(?<=[0-9}]) ?\((\\text\{ ?[A-Za-z/ ]{1,12}\}(?:\^\{?[0-9]\}?)?)\)$", r" \1"),
     (r"(?i)^(?:\\text\{\s*)?(?:the )?(?:final |correct |exact )?(?:answer|ans|result|solution)s?\s*(?:\}\s*)?[:=]\s*", ""),
-    (rf"^\\text\{{{_NO_STATEMENT}\s*[A-Za-z][A-Za-z ]{{2,}}\}}\s*=\s*(?=[^=]+$)", ""),
+    (rf"^\\text\{{{_NO_STATEMENT}\s*[A-Za-z][A-Za-z ]{{2,}}\}}\s*(?:\\triangle ?)?[A-Z]{{0,6}}\s*=\s*(?=[^=]+$)", ""),
+    (rf"^(?!.*\\[lgn]eq{_END})(?:{_INSIDE}_ ?\{{? ?(?:\\text\{{ ?)?\\?(?:max|min) ?\}}? ?\}}?|{_OPERATION}{_INSIDE}) ?= ?(?=[^=<>,;]+$)", ""),
     (rf"^({NUMBER})\s*(?:\\text\{{\s*to\s*\}}|to)\s*({NUMBER})$", r"\1:\2"),
     (r"\s*(?:\\text\{\s*)?(?:或者?|和|与|及|以及|または|と)(?:\s*\})?\s*(?=\S)", ", "),
     (rf"^(?=.*\\infty)[\[(][^\[\]()]*[\])](?:{_OR}[\[(][^\[\]()]*[\])])+$", lambda found: re.sub(_OR, r" \\cup ", found[0])),
