@@ -1,7 +1,8 @@
 r"""Tables of patterns that bring an answer into one notation: ``\textbf{12}^{\text{th}}.`` is ``12``.
 
 Pairs of (pattern, replacement), applied in order. Only what never changes the value is taken away: a unit, a base, a sign and
-the direction of an inequality stay. Patterns hold no nested repetition.
+the direction of an inequality stay. Alternatives that a pattern repeats begin with different characters, so that no text is
+matched in many ways.
 """
 
 from __future__ import annotations
@@ -200,7 +201,7 @@ _COUNT = (
 _OR = rf",? ?(?:\\text\{{ ?or ?\}}|\\lor{_END}|or) ?"
 _COMPLEMENT = r"\\complement ?_? ?\{? ?[A-Z] ?\}? ?"
 _SET = rf"\(?(?:{_COMPLEMENT})?[A-Z]\)?"
-_INSIDE = r"(?:[^=<>{},]|\{[^{}]*\}|\([^()]*\))*"
+_INSIDE = r"(?:[^=<>{}(),]|\{[^{}]*\}|\([^()]*\))*"
 _OPERATION = (
     r"(?:\\(?:max|min|sup|inf|lim|gcd|det|deg|sum|prod|int)(?![A-Za-z])|\\text\{ ?(?:lcm|gcd|max|min) ?\}|\\operatorname ?\{[a-z]+\}|\\?#"
     r"|n ?(?=\([^()]*\\c[au]p)|P ?(?=\([^()]*\|))"
