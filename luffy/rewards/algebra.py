@@ -83,8 +83,8 @@ def _same_answer(gold: Reading, answer: Reading) -> bool:
     if gold.value is None or answer.value is None:
         return False
     if isinstance(answer.value, CONGRUENT) and isinstance(gold.value, CONGRUENT):
-        named = UNNAMED not in (*gold.value.args, *answer.value.args)
-        return gold.value == answer.value or not named and gold.value.args[1:] == answer.value.args[1:]
+        unnamed = UNNAMED in (*gold.value.args, *answer.value.args)
+        return gold.value == answer.value or unnamed and gold.value.args[1:] == answer.value.args[1:]
     if _OPERATION.search(answer.text) and not _OPERATION.search(gold.text):
         return False
     if gold.clock and answer.clock and (gold.clock[1] or answer.clock[1]):

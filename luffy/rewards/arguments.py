@@ -11,11 +11,11 @@ UNBRACED = re.compile(r"\\frac\{(?:[^{}]|\{[^{}]*\})*\}(?!\{)")
 
 
 def arguments_braced(text: str) -> str:
-    r"""The text with braces around the arguments of fractions, binomials, roots and powers; a root's single letter or digit stays."""
+    r"""A text of single spaces with braces around arguments of fractions, binomials, roots and powers; a root's letter or digit stays."""
     for found in reversed(list(_TAKES.finditer(text))):  # from the right: what an argument holds has its braces by then
         place, braced = found.end(), ""
         for _ in range(2 if found[1] else 1):
-            start = place + len(text[place:]) - len(text[place:].lstrip())
+            start = place + text[place : place + 1].isspace()
             if (end := _end(text, start)) is None or not found[1] and text[start].isalnum():
                 break
             argument = text[start:end]

@@ -48,7 +48,7 @@ def normalised(text: str) -> str:
 
 def _with_all_rules(text: str) -> str:
     text = listed(_spaced(plain_characters(text)))
-    text = _spaced(arguments_braced(applied(LOOKS, text)))
+    text = arguments_braced(_spaced(applied(LOOKS, text)))
     text = _unwrapped(listed(text))
     text = _unwrapped(applied(WORDS, _statement(applied(NUMBERS, text))))
     if _OF_AN_ANGLE.search(text):
